@@ -1,0 +1,8 @@
+//! Rented Messaging: the service that carries every conversation of a rental marketplace.
+//!
+//! `ARCHITECTURE.md` has the picture; imports point downward only:
+//! `http` and `socket` → `chat` → `storage`, `delivery`, `identity`.
+
+pub mod clock;
+pub mod errors;
+pub mod ids;

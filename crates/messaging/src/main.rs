@@ -1,0 +1,3 @@
+//! The binary `rented-messaging`.
+
+fn main() {}
