@@ -4,5 +4,7 @@
 //! `http` and `socket` → `chat` → `storage`, `delivery`, `identity`.
 
 pub mod clock;
+pub mod config;
 pub mod errors;
+pub mod identity;
 pub mod ids;

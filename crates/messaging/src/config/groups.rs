@@ -1,0 +1,463 @@
+//! The groups of the configuration: each reads its variables and checks what it can by itself.
+//!
+//! Fields have the variables' names; durations and limits have their types. Rules between groups
+//! are in `mod.rs`.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::{
+    reader::{ConfigError, Reader, quoted},
+    secret::Secret,
+    values::{self, DatabaseUrl, Origins, RedisUrl, TrustedProxies},
+};
+
+/// `NODE_ENV`, or `APP_ENV`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// Strict.
+    Production,
+    /// Convenient.
+    Development,
+}
+
+impl Environment {
+    /// Whether this is production.
+    pub const fn is_production(self) -> bool {
+        matches!(self, Self::Production)
+    }
+
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let parse = |value: &str| match value.to_ascii_lowercase().as_str() {
+            "production" | "prod" | "staging" => Ok(Self::Production),
+            "development" | "dev" | "local" | "test" | "testing" => Ok(Self::Development),
+            _ => Err(format!("must be production or development, not {}.", quoted(value))),
+        };
+        match (reader.parse("NODE_ENV", parse)?, reader.parse("APP_ENV", parse)?) {
+            (Some(node), Some(app)) if node != app => Err(ConfigError::new(
+                "NODE_ENV",
+                "and APP_ENV are one switch, but are set to different things.",
+            )),
+            (node, app) => Ok(node.or(app).unwrap_or(Self::Development)),
+        }
+    }
+}
+
+/// Where and as what the service runs.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `PORT`; 0 takes a free one.
+    pub port: u16,
+    /// `HOST`.
+    pub host: IpAddr,
+    /// `PUBLIC_URL`, without a slash at its end.
+    pub public_url: Option<String>,
+    /// `TRUSTED_PROXIES`.
+    pub trusted_proxies: TrustedProxies,
+    /// `TLS_CERT_PATH` and `TLS_KEY_PATH`.
+    pub tls: Option<Tls>,
+    /// `HANDSHAKE_TIMEOUT`.
+    pub handshake_timeout: Duration,
+    /// `BODY_TIMEOUT`.
+    pub body_timeout: Duration,
+    /// `SHUTDOWN_TIMEOUT`.
+    pub shutdown_timeout: Duration,
+}
+
+/// The files to serve HTTPS and WSS with; both were readable PEM at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `TLS_CERT_PATH`.
+    pub cert_path: PathBuf,
+    /// `TLS_KEY_PATH`.
+    pub key_path: PathBuf,
+}
+
+impl Server {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            port: reader.number("PORT", 0..=65_535)?,
+            host: reader.parse("HOST", values::host)?.expect("the table has its default"),
+            public_url: reader.parse("PUBLIC_URL", values::base_url)?,
+            trusted_proxies: reader.parse("TRUSTED_PROXIES", TrustedProxies::parse)?.unwrap_or_default(),
+            tls: Tls::read(reader)?,
+            handshake_timeout: reader.millis("HANDSHAKE_TIMEOUT")?,
+            body_timeout: reader.millis("BODY_TIMEOUT")?,
+            shutdown_timeout: reader.seconds("SHUTDOWN_TIMEOUT", 0..=3600)?,
+        })
+    }
+}
+
+impl Tls {
+    fn read(reader: &mut Reader) -> Result<Option<Self>, ConfigError> {
+        let cert = reader.file("TLS_CERT_PATH")?;
+        let key = reader.file("TLS_KEY_PATH")?;
+        let ((cert_path, cert), (key_path, key)) = match (cert, key) {
+            (Some(cert), Some(key)) => (cert, key),
+            (None, None) => return Ok(None),
+            (Some(_), None) => {
+                return Err(ConfigError::new(
+                    "TLS_KEY_PATH",
+                    "is not set, but TLS_CERT_PATH is: they go together.",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError::new(
+                    "TLS_CERT_PATH",
+                    "is not set, but TLS_KEY_PATH is: they go together.",
+                ));
+            }
+        };
+        if !matches!(CertificateDer::pem_slice_iter(&cert).next(), Some(Ok(_))) {
+            return Err(ConfigError::new("TLS_CERT_PATH", "names a file without a PEM certificate."));
+        }
+        if PrivateKeyDer::from_pem_slice(&key).is_err() {
+            return Err(ConfigError::new("TLS_KEY_PATH", "names a file without a PEM private key."));
+        }
+        Ok(Some(Self { cert_path, key_path }))
+    }
+}
+
+/// The marketplace's main API.
+#[derive(Debug, Clone)]
+pub struct MainApi {
+    /// `MAIN_API_URL`, without a slash at its end; see [`super::Config::main_api_url`].
+    pub url: Option<String>,
+    /// `MAIN_API_TIMEOUT`.
+    pub timeout: Duration,
+    /// `MAIN_API_USER_PATH`, with `{id}` in it.
+    pub user_path: Option<String>,
+    /// `MAIN_API_CONCURRENCY`.
+    pub concurrency: usize,
+}
+
+impl MainApi {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            url: reader.parse("MAIN_API_URL", values::base_url)?,
+            timeout: reader.millis("MAIN_API_TIMEOUT")?,
+            user_path: reader.parse("MAIN_API_USER_PATH", values::user_path)?,
+            concurrency: reader.number("MAIN_API_CONCURRENCY", 1..=10_000)?,
+        })
+    }
+}
+
+/// Where messages are kept.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `DATABASE_URL`, or the embedded database in `DATA_DIR`.
+    pub url: DatabaseUrl,
+    /// `DB_POOL_MIN`.
+    pub pool_min: u32,
+    /// `DB_POOL_MAX`.
+    pub pool_max: u32,
+    /// `DB_TIMEOUT`.
+    pub timeout: Duration,
+}
+
+impl Database {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let data_dir = reader.path("DATA_DIR");
+        let database = Self {
+            url: reader
+                .parse("DATABASE_URL", DatabaseUrl::parse)?
+                .unwrap_or_else(|| DatabaseUrl::embedded(&data_dir)),
+            pool_min: reader.number("DB_POOL_MIN", 0..=1000)?,
+            pool_max: reader.number("DB_POOL_MAX", 1..=1000)?,
+            timeout: reader.millis("DB_TIMEOUT")?,
+        };
+        if database.pool_min > database.pool_max {
+            return Err(ConfigError::new("DB_POOL_MIN", "must not be greater than DB_POOL_MAX."));
+        }
+        Ok(database)
+    }
+}
+
+/// The accelerator shared by several nodes.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `REDIS_URL`.
+    pub url: Option<RedisUrl>,
+    /// `REDIS_TTL`.
+    pub ttl: Duration,
+}
+
+impl Redis {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            url: reader.parse("REDIS_URL", RedisUrl::parse)?,
+            ttl: reader.seconds("REDIS_TTL", 1..=31_536_000)?,
+        })
+    }
+}
+
+/// The local check of tokens that are JWTs.
+#[derive(Debug, Clone)]
+pub struct Jwt {
+    /// `JWT_SECRET`.
+    pub secret: Option<Secret>,
+    /// `JWT_ISSUER`: empty where any will do.
+    pub issuers: Vec<String>,
+    /// The pinned algorithm and its key, where there is one: without, JWTs are not checked here.
+    pub verification: Option<JwtVerification>,
+}
+
+/// `JWT_ALGORITHM` with `JWT_SECRET` or `JWT_PUBLIC_KEY`.
+#[derive(Debug, Clone)]
+pub struct JwtVerification {
+    /// The one algorithm that is accepted.
+    pub algorithm: Algorithm,
+    /// The key for it.
+    pub key: DecodingKey,
+}
+
+impl Jwt {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let secret = reader.secret("JWT_SECRET")?;
+        let algorithm = reader.parse("JWT_ALGORITHM", |value| match value {
+            "HS256" => Ok(Algorithm::HS256),
+            "RS256" => Ok(Algorithm::RS256),
+            "ES256" => Ok(Algorithm::ES256),
+            _ => Err(format!("must be HS256, RS256 or ES256, not {}.", quoted(value))),
+        })?;
+        let algorithm = algorithm.expect("the table has its default");
+        let public_key = reader.parse("JWT_PUBLIC_KEY", |value| public_key(algorithm, value))?;
+        let key = match (algorithm, public_key) {
+            (Algorithm::HS256, _) => {
+                secret.as_ref().map(|secret| DecodingKey::from_secret(secret.expose().as_bytes()))
+            }
+            (_, Some(key)) => Some(key),
+            (_, None) => {
+                return Err(ConfigError::new(
+                    "JWT_PUBLIC_KEY",
+                    "is not set, but JWT_ALGORITHM asks for a public key.",
+                ));
+            }
+        };
+        Ok(Self {
+            secret,
+            issuers: reader.text("JWT_ISSUER").map_or_else(Vec::new, |list| {
+                list.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(ToOwned::to_owned)
+                    .collect()
+            }),
+            verification: key.map(|key| JwtVerification { algorithm, key }),
+        })
+    }
+}
+
+/// A public key as PEM text or as the path of a PEM file.
+fn public_key(algorithm: Algorithm, value: &str) -> Result<DecodingKey, String> {
+    let pem = if value.starts_with("-----BEGIN") {
+        value.replace("\\n", "\n").into_bytes()
+    } else {
+        std::fs::read(value)
+            .map_err(|error| format!("names a file that cannot be read: {}.", error.kind()))?
+    };
+    match algorithm {
+        Algorithm::RS256 => DecodingKey::from_rsa_pem(&pem),
+        Algorithm::ES256 => DecodingKey::from_ec_pem(&pem),
+        // A public key taken for an HMAC secret would let anybody sign.
+        _ => return Err("is set, but JWT_ALGORITHM is HS256: set it to RS256 or ES256.".to_owned()),
+    }
+    .map_err(|_| "is not a PEM public key for JWT_ALGORITHM.".to_owned())
+}
+
+/// Which pages may call.
+#[derive(Debug, Clone)]
+pub struct Cors {
+    /// `CORS_ORIGIN`.
+    pub origins: Origins,
+}
+
+impl Cors {
+    pub(super) fn read(reader: &mut Reader, environment: Environment) -> Result<Self, ConfigError> {
+        let origins = reader.parse("CORS_ORIGIN", Origins::parse)?;
+        let default = if environment.is_production() {
+            Origins::List(Vec::new())
+        } else {
+            reader.text_or("CORS_ORIGIN", "http://localhost:*,http://127.0.0.1:*");
+            Origins::Localhost
+        };
+        Ok(Self { origins: origins.unwrap_or(default) })
+    }
+}
+
+/// Files.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    /// `MAX_FILE_SIZE`, in bytes.
+    pub max_file_size: u64,
+    /// `UPLOAD_DIR`.
+    pub dir: PathBuf,
+    /// `URL_SIGNING_KEY`.
+    pub url_signing_key: Option<Secret>,
+}
+
+impl Uploads {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            max_file_size: reader.number("MAX_FILE_SIZE", 1..=1 << 40)?,
+            dir: reader.path("UPLOAD_DIR"),
+            url_signing_key: reader.secret("URL_SIGNING_KEY")?,
+        })
+    }
+}
+
+/// Rules about messages.
+#[derive(Debug, Clone)]
+pub struct Messages {
+    /// `MESSAGE_EDIT_WINDOW`.
+    pub edit_window: Duration,
+    /// `EVENT_RETENTION_DAYS`, as a duration.
+    pub event_retention: Duration,
+}
+
+impl Messages {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let days: u64 = reader.number("EVENT_RETENTION_DAYS", 1..=36_500)?;
+        Ok(Self {
+            edit_window: reader.seconds("MESSAGE_EDIT_WINDOW", 0..=3_153_600_000)?,
+            event_retention: Duration::from_secs(days * 86_400),
+        })
+    }
+}
+
+/// What one user may do, on all transports together; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `RATE_LIMIT_MESSAGES` with `RATE_LIMIT_BURST`.
+    pub messages: Option<Rate>,
+    /// `RATE_LIMIT_TYPING`.
+    pub typing: Option<Rate>,
+    /// `RATE_LIMIT_READS`.
+    pub reads: Option<Rate>,
+    /// `RATE_LIMIT_UPLOADS`.
+    pub uploads: Option<Rate>,
+    /// `RATE_LIMIT_CONVERSATIONS`.
+    pub conversations: Option<Rate>,
+}
+
+/// A token bucket: it holds `burst` and gains `per_minute`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many a minute, in the long run.
+    pub per_minute: u32,
+    /// How many at once, at least one.
+    pub burst: u32,
+}
+
+impl Limits {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let burst = reader.number("RATE_LIMIT_BURST", 1..=u64::from(u32::MAX))?;
+        let per_minute = reader.limit("RATE_LIMIT_MESSAGES")?;
+        let mut with_a_third = |name| {
+            let per_minute = reader.limit(name)?;
+            Ok::<_, ConfigError>(
+                per_minute.map(|per_minute| Rate { per_minute, burst: (per_minute / 3).max(1) }),
+            )
+        };
+        Ok(Self {
+            messages: per_minute.map(|per_minute| Rate { per_minute, burst }),
+            typing: with_a_third("RATE_LIMIT_TYPING")?,
+            reads: with_a_third("RATE_LIMIT_READS")?,
+            uploads: with_a_third("RATE_LIMIT_UPLOADS")?,
+            conversations: with_a_third("RATE_LIMIT_CONVERSATIONS")?,
+        })
+    }
+}
+
+/// Live connections; a limit of `None` is none.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// `MAX_PAYLOAD`, in bytes.
+    pub max_payload: usize,
+    /// `MAX_CONNECTIONS`.
+    pub max_connections: Option<u32>,
+    /// `MAX_CONNECTIONS_PER_USER`.
+    pub max_connections_per_user: Option<u32>,
+    /// `MAX_CONNECTIONS_PER_IP`.
+    pub max_connections_per_ip: Option<u32>,
+    /// `MAX_UNAUTHENTICATED_PER_IP`.
+    pub max_unauthenticated_per_ip: Option<u32>,
+    /// `AUTH_TIMEOUT`.
+    pub auth_timeout: Duration,
+    /// `PING_INTERVAL`.
+    pub ping_interval: Duration,
+    /// `PING_TIMEOUT`.
+    pub ping_timeout: Duration,
+}
+
+impl Live {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            max_payload: reader.number("MAX_PAYLOAD", 1024..=1 << 30)?,
+            max_connections: reader.limit("MAX_CONNECTIONS")?,
+            max_connections_per_user: reader.limit("MAX_CONNECTIONS_PER_USER")?,
+            max_connections_per_ip: reader.limit("MAX_CONNECTIONS_PER_IP")?,
+            max_unauthenticated_per_ip: reader.limit("MAX_UNAUTHENTICATED_PER_IP")?,
+            auth_timeout: reader.millis("AUTH_TIMEOUT")?,
+            ping_interval: reader.millis("PING_INTERVAL")?,
+            ping_timeout: reader.millis("PING_TIMEOUT")?,
+        })
+    }
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `LOG_FORMAT`.
+    pub format: LogFormat,
+    /// `LOG_LEVEL`: directives that `tracing_subscriber::EnvFilter` understands.
+    pub level: String,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Log {
+    pub(super) fn read(reader: &mut Reader, environment: Environment) -> Result<Self, ConfigError> {
+        let format = reader.parse("LOG_FORMAT", |value| match value.to_ascii_lowercase().as_str() {
+            "json" => Ok(LogFormat::Json),
+            "text" => Ok(LogFormat::Text),
+            _ => Err(format!("must be json or text, not {}.", quoted(value))),
+        })?;
+        let (default, name) =
+            if environment.is_production() { (LogFormat::Json, "json") } else { (LogFormat::Text, "text") };
+        reader.text_or("LOG_FORMAT", name);
+        Ok(Self {
+            format: format.unwrap_or(default),
+            level: reader.parse("LOG_LEVEL", values::log_level)?.expect("the table has its default"),
+        })
+    }
+}
+
+/// Metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// `METRICS_TOKEN`.
+    pub token: Option<Secret>,
+    /// `METRICS_PORT`; 0 takes a free one.
+    pub port: Option<u16>,
+}
+
+impl Metrics {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        Ok(Self {
+            token: reader.secret("METRICS_TOKEN")?,
+            port: reader
+                .maybe_number("METRICS_PORT", 0..=65_535)?
+                .map(|port| u16::try_from(port).expect("the range is that of a port")),
+        })
+    }
+}

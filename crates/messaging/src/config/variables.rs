@@ -1,0 +1,339 @@
+//! The one table of variables: name, default, meaning, and whether the value may be shown.
+//!
+//! Reading (`reader`), `.env.example` (`example`) and the output of `check-config` all come from
+//! it, so that none of them can say something else than the others.
+
+/// One environment variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// The group it is shown in.
+    pub section: Section,
+    /// The value without which it is not left; `None` where absence means something of its own.
+    pub default: Option<&'static str>,
+    /// A value to show where there is no default.
+    pub example: &'static str,
+    /// What it does, with its unit and what absence means.
+    pub meaning: &'static str,
+    /// Whether its value may be shown.
+    pub visibility: Visibility,
+}
+
+/// What may be shown of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// All of it.
+    Open,
+    /// All of it but a password.
+    Url,
+    /// Only that it is set.
+    Secret,
+}
+
+/// The groups of the table, in the order in which they are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Where and as what the service runs.
+    Server,
+    /// The marketplace's main API.
+    MainApi,
+    /// Where messages are kept.
+    Database,
+    /// The accelerator shared by several nodes.
+    Redis,
+    /// The local check of tokens that are JWTs.
+    Jwt,
+    /// Which pages may call.
+    Cors,
+    /// Files.
+    Uploads,
+    /// Rules about messages.
+    Messages,
+    /// What one user may do in a minute.
+    Limits,
+    /// Live connections.
+    Live,
+    /// Logs and metrics.
+    Watching,
+}
+
+impl Section {
+    /// The heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Server => "Server",
+            Self::MainApi => "Main API",
+            Self::Database => "Database",
+            Self::Redis => "Redis",
+            Self::Jwt => "JWT",
+            Self::Cors => "CORS",
+            Self::Uploads => "File upload",
+            Self::Messages => "Messages",
+            Self::Limits => "Limits per user, on all transports together",
+            Self::Live => "Live connections",
+            Self::Watching => "Logs and metrics",
+        }
+    }
+}
+
+/// A variable with a default.
+const fn preset(
+    section: Section,
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Variable {
+    Variable {
+        name,
+        section,
+        default: Some(default),
+        example: default,
+        meaning,
+        visibility: Visibility::Open,
+    }
+}
+
+/// A variable whose absence means something of its own.
+const fn optional(
+    section: Section,
+    name: &'static str,
+    example: &'static str,
+    meaning: &'static str,
+) -> Variable {
+    Variable { name, section, default: None, example, meaning, visibility: Visibility::Open }
+}
+
+/// A variable whose value is never shown.
+const fn secret(
+    section: Section,
+    name: &'static str,
+    example: &'static str,
+    meaning: &'static str,
+) -> Variable {
+    Variable { name, section, default: None, example, meaning, visibility: Visibility::Secret }
+}
+
+/// A variable whose value may hold a password.
+const fn url(section: Section, name: &'static str, example: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, section, default: None, example, meaning, visibility: Visibility::Url }
+}
+
+/// Every variable that the service reads.
+pub static VARIABLES: &[Variable] = &[
+    preset(Section::Server, "PORT", "3001", "The port to listen on; 0 takes a free one."),
+    preset(Section::Server, "HOST", "0.0.0.0", "The address to listen on."),
+    optional(
+        Section::Server,
+        "NODE_ENV",
+        "production",
+        "production or development (the default). Production is stricter: it needs MAIN_API_URL, refuses CORS_ORIGIN=* and closes /metrics to strangers.",
+    ),
+    optional(Section::Server, "APP_ENV", "production", "The same switch under Laravel's name."),
+    optional(
+        Section::Server,
+        "PUBLIC_URL",
+        "https://chat.example.test",
+        "Where clients reach the service; makes the addresses of files absolute. Without it they are paths.",
+    ),
+    optional(
+        Section::Server,
+        "TRUSTED_PROXIES",
+        "127.0.0.1,10.0.0.0/8",
+        "Addresses and networks, comma-separated, whose X-Forwarded-For and X-Forwarded-Proto are believed. Without it, nobody's.",
+    ),
+    optional(
+        Section::Server,
+        "TLS_CERT_PATH",
+        "/etc/rented-messaging/tls.crt",
+        "The certificate chain (PEM) to serve HTTPS and WSS with; goes with TLS_KEY_PATH. Without both, plain HTTP.",
+    ),
+    optional(
+        Section::Server,
+        "TLS_KEY_PATH",
+        "/etc/rented-messaging/tls.key",
+        "The private key (PEM) of TLS_CERT_PATH.",
+    ),
+    preset(
+        Section::Server,
+        "HANDSHAKE_TIMEOUT",
+        "10000",
+        "Milliseconds in which TLS handshakes, headers and upgrades must finish.",
+    ),
+    preset(Section::Server, "BODY_TIMEOUT", "30000", "Milliseconds in which a request's body must arrive."),
+    preset(
+        Section::Server,
+        "SHUTDOWN_TIMEOUT",
+        "10",
+        "Seconds in which the service leaves after SIGTERM, work in flight answered.",
+    ),
+    url(
+        Section::MainApi,
+        "MAIN_API_URL",
+        "http://main-api:8000/api/v1",
+        "The base of the marketplace's API, which says whose a token is. `serve` needs it; `rented-messaging demo` brings its own.",
+    ),
+    preset(
+        Section::MainApi,
+        "MAIN_API_TIMEOUT",
+        "5000",
+        "Milliseconds after which the main API counts as away.",
+    ),
+    optional(
+        Section::MainApi,
+        "MAIN_API_USER_PATH",
+        "/users/{id}",
+        "The path of other people's profiles, if the main API has one. Without it, profiles come from their own tokens and from products.",
+    ),
+    preset(
+        Section::MainApi,
+        "MAIN_API_CONCURRENCY",
+        "64",
+        "Requests to the main API that may be under way at once; more of them wait.",
+    ),
+    url(
+        Section::Database,
+        "DATABASE_URL",
+        "postgresql://user:password@localhost:5432/messaging_db",
+        "postgres://, postgresql:// or sqlite:. Without it, an embedded SQLite file in DATA_DIR.",
+    ),
+    preset(Section::Database, "DATA_DIR", "./data", "The folder of the embedded database."),
+    preset(Section::Database, "DB_POOL_MIN", "2", "Database connections that are kept open."),
+    preset(Section::Database, "DB_POOL_MAX", "10", "Database connections that may be open at once."),
+    preset(
+        Section::Database,
+        "DB_TIMEOUT",
+        "5000",
+        "Milliseconds after which a request to the database is given up.",
+    ),
+    url(
+        Section::Redis,
+        "REDIS_URL",
+        "redis://localhost:6379",
+        "redis:// or rediss:// (TLS); a cluster is redis-cluster://host:6379,host:6379, a sentinel group redis-sentinel://host:26379,host:26379/service-name (rediss-cluster://, rediss-sentinel:// with TLS). Without it, one node works in full by itself.",
+    ),
+    preset(
+        Section::Redis,
+        "REDIS_TTL",
+        "3600",
+        "Seconds for which checked tokens, users and products are remembered, in Redis or in the process.",
+    ),
+    secret(
+        Section::Jwt,
+        "JWT_SECRET",
+        "",
+        "The main API's signing secret. With it, tokens that are JWTs are checked here before the main API is asked. It also protects the addresses of files if URL_SIGNING_KEY is not set.",
+    ),
+    optional(
+        Section::Jwt,
+        "JWT_ISSUER",
+        "rented-marketplace",
+        "The issuers that a JWT may name, comma-separated; a JWT without `iss` is then refused. Without it, any.",
+    ),
+    preset(
+        Section::Jwt,
+        "JWT_ALGORITHM",
+        "HS256",
+        "HS256 (with JWT_SECRET), RS256 or ES256 (with JWT_PUBLIC_KEY). JWTs signed in another way are refused.",
+    ),
+    optional(
+        Section::Jwt,
+        "JWT_PUBLIC_KEY",
+        "/etc/rented-messaging/jwt.pem",
+        "The public key for RS256 and ES256: PEM text (line breaks may be written \\n) or the path of a PEM file.",
+    ),
+    optional(
+        Section::Cors,
+        "CORS_ORIGIN",
+        "http://localhost:3000,https://yourdomain.com",
+        "The origins, comma-separated, whose pages may call; * is all (not in production). Without it, any port of http://localhost and http://127.0.0.1 in development and none in production.",
+    ),
+    preset(Section::Uploads, "MAX_FILE_SIZE", "10485760", "Bytes that an uploaded file may have."),
+    preset(Section::Uploads, "UPLOAD_DIR", "./uploads", "The folder of uploaded files."),
+    secret(
+        Section::Uploads,
+        "URL_SIGNING_KEY",
+        "",
+        "Signs the expiring addresses of files. Without it, the key is derived from JWT_SECRET, or else made once and kept in the database.",
+    ),
+    preset(
+        Section::Messages,
+        "MESSAGE_EDIT_WINDOW",
+        "900",
+        "Seconds in which a message can be edited by its sender.",
+    ),
+    preset(
+        Section::Messages,
+        "EVENT_RETENTION_DAYS",
+        "30",
+        "Days for which clients that were away can catch up event by event.",
+    ),
+    preset(Section::Limits, "RATE_LIMIT_MESSAGES", "60", "Messages a minute; 0 is no limit."),
+    preset(Section::Limits, "RATE_LIMIT_BURST", "20", "Messages that may be sent at once."),
+    preset(Section::Limits, "RATE_LIMIT_TYPING", "120", "Typing signals a minute; 0 is no limit."),
+    preset(Section::Limits, "RATE_LIMIT_READS", "120", "Markings as read a minute; 0 is no limit."),
+    preset(Section::Limits, "RATE_LIMIT_UPLOADS", "20", "Uploads a minute; 0 is no limit."),
+    preset(Section::Limits, "RATE_LIMIT_CONVERSATIONS", "10", "New conversations a minute; 0 is no limit."),
+    preset(
+        Section::Live,
+        "MAX_PAYLOAD",
+        "100000",
+        "Bytes that one live message or one polling body may have.",
+    ),
+    preset(Section::Live, "MAX_CONNECTIONS", "100000", "Live connections in all; 0 is no limit."),
+    preset(Section::Live, "MAX_CONNECTIONS_PER_USER", "20", "Live connections of one user; 0 is no limit."),
+    preset(
+        Section::Live,
+        "MAX_CONNECTIONS_PER_IP",
+        "0",
+        "Live connections from one address; 0 is no limit: carriers put thousands of phones behind one.",
+    ),
+    preset(
+        Section::Live,
+        "MAX_UNAUTHENTICATED_PER_IP",
+        "1000",
+        "Live connections from one address that have not authenticated yet; 0 is no limit.",
+    ),
+    preset(
+        Section::Live,
+        "AUTH_TIMEOUT",
+        "10000",
+        "Milliseconds in which a live connection must authenticate.",
+    ),
+    preset(Section::Live, "PING_INTERVAL", "25000", "Milliseconds between two pings of the service."),
+    preset(
+        Section::Live,
+        "PING_TIMEOUT",
+        "20000",
+        "Milliseconds in which a client must answer a ping before it counts as gone.",
+    ),
+    optional(
+        Section::Watching,
+        "LOG_FORMAT",
+        "json",
+        "json or text. Without it, json in production and text in development.",
+    ),
+    preset(
+        Section::Watching,
+        "LOG_LEVEL",
+        "info",
+        "error, warn, info, debug, trace or off; also by module: info,messaging=debug.",
+    ),
+    secret(
+        Section::Watching,
+        "METRICS_TOKEN",
+        "",
+        "The bearer token that /metrics asks for. In production /metrics needs it or METRICS_PORT.",
+    ),
+    optional(
+        Section::Watching,
+        "METRICS_PORT",
+        "9464",
+        "A port of its own for /metrics, not to be opened to the world. Without it, /metrics is on PORT.",
+    ),
+];
+
+/// The variable of this name.
+pub(super) fn find(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.name == name)
+}
