@@ -1,2 +1,204 @@
 //! Who is calling, and what is known of users and products.
+//!
+//! `main_api` asks the marketplace, `cache` and `flights` keep it from being asked twice, `jwt`
+//! refuses what it need not be asked about; `profiles` knows the names and cards that conversations
+//! show. What a caller may do is decided in `chat`, not here.
+
+mod cache;
 pub mod cards;
+mod flights;
+mod jwt;
+pub mod main_api;
+pub mod profiles;
+mod token;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use cards::{ProductCard, UserProfile};
+pub use main_api::MainApi;
+pub use profiles::{Directory, ProductLookUp};
+pub use token::Token;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    config::{Jwt, Secret},
+    errors::Error,
+    ids::UserId,
+};
+use cache::{Checked, Subject, TokenCache, Verdict};
+use flights::Flights;
+use jwt::JwtCheck;
+use main_api::{Unavailable, UserError};
+use token::TokenKey;
+
+/// The shortest that an answer is remembered: a token at its very end would otherwise be asked about
+/// again and again by those that re-validate when it expires.
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// How often a caller tries again whose answer was forgotten while it was under way.
+const ATTEMPTS: u32 = 3;
+
+/// Who makes a request or holds a connection.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who it is.
+    pub user_id: UserId,
+    /// What everybody may see of them.
+    pub profile: Arc<UserProfile>,
+    /// Their bearer, for questions to the main API on their behalf.
+    pub token: Token,
+    /// When the token must be validated again.
+    pub expires_at: Timestamp,
+}
+
+/// Says whose a token is. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    main_api: MainApi,
+    directory: Directory,
+    jwt: JwtCheck,
+    cache: TokenCache,
+    flights: Flights<TokenKey, Result<Arc<Checked>, UserError>>,
+    key: [u8; 32],
+    ttl: Duration,
+    clock: Clock,
+}
+
+impl Identity {
+    /// `key` turns tokens into what the cache knows them by: any 32 random bytes, kept in memory
+    /// alone unless the cache is shared. `ttl` is `REDIS_TTL`. Whom it sees, `directory` learns.
+    pub fn new(
+        main_api: MainApi,
+        directory: Directory,
+        jwt: &Jwt,
+        key: [u8; 32],
+        ttl: Duration,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                main_api,
+                directory,
+                jwt: JwtCheck::new(jwt),
+                cache: TokenCache::new(ttl),
+                flights: Flights::new(),
+                key,
+                ttl,
+                clock,
+            }),
+        }
+    }
+
+    /// Whose token this is; one leading `Bearer ` is taken off.
+    ///
+    /// [`Error::Unauthenticated`] where it is not valid, [`Error::AuthUnavailable`] where the main
+    /// API cannot say. Costs a hash and a look into memory once the token is known.
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Caller>, Error> {
+        let inner = &self.inner;
+        let token = Token::parse(token).ok_or(Error::Unauthenticated)?;
+        let key = TokenKey::new(&inner.key, &token);
+        for _ in 0..ATTEMPTS {
+            let now = inner.clock.now();
+            match inner.cache.get(&key, now) {
+                Verdict::Valid(checked) => return Ok(caller(&checked, token)),
+                Verdict::Refused => return Err(Error::Unauthenticated),
+                Verdict::Unknown => {}
+            }
+            if inner.jwt.check(token.expose(), now).is_err() {
+                return Err(Error::Unauthenticated);
+            }
+            let answer = inner.flights.join(key, || Arc::clone(inner).ask(key, token.clone())).await;
+            match answer {
+                Some(Ok(checked)) if inner.cache.stands(&key, &checked) => return Ok(caller(&checked, token)),
+                Some(Ok(_)) => {}
+                Some(Err(UserError::Invalid)) => return Err(Error::Unauthenticated),
+                Some(Err(UserError::Unavailable(Unavailable { retry_after, .. }))) => {
+                    return Err(Error::AuthUnavailable { retry_after });
+                }
+                None => break,
+            }
+        }
+        Err(Error::AuthUnavailable { retry_after: AT_LEAST })
+    }
+
+    /// Forgets what is known of this token: the next call asks the main API.
+    pub fn forget(&self, token: &str) {
+        if let Some(token) = Token::parse(token) {
+            self.inner.cache.forget(Subject::Token(TokenKey::new(&self.inner.key, &token)));
+        }
+    }
+
+    /// Forgets what is known of all of this user's tokens.
+    pub fn forget_user(&self, user: UserId) {
+        self.inner.cache.forget(Subject::User(user));
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Identity").field("main_api", &self.inner.main_api).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    async fn ask(self: Arc<Self>, key: TokenKey, token: Token) -> Result<Arc<Checked>, UserError> {
+        // Another flight may have landed between the caller's look and this one's start.
+        match self.cache.get(&key, self.clock.now()) {
+            Verdict::Valid(checked) => return Ok(checked),
+            Verdict::Refused => return Err(UserError::Invalid),
+            Verdict::Unknown => {}
+        }
+        let asked_at = self.cache.sequence();
+        let answer = self.main_api.user(&token).await;
+        let now = self.clock.now();
+        match answer {
+            Ok(profile) => {
+                let profile = self.directory.learn_user(profile);
+                let checked = Arc::new(Checked { profile, expires_at: self.expiry(&token, now), asked_at });
+                self.cache.put(key, Arc::clone(&checked));
+                Ok(checked)
+            }
+            Err(UserError::Invalid) => {
+                self.cache.put_refused(key, now);
+                Err(UserError::Invalid)
+            }
+            Err(UserError::Unavailable(unavailable)) => {
+                tracing::warn!(cause = %unavailable.cause, "the main API cannot say whose a token is");
+                Err(UserError::Unavailable(unavailable))
+            }
+        }
+    }
+
+    /// `min(REDIS_TTL, exp)`.
+    fn expiry(&self, token: &Token, now: Timestamp) -> Timestamp {
+        let latest = now.plus(self.ttl);
+        let end = self.jwt.check(token.expose(), now).ok().flatten().unwrap_or(latest);
+        latest.min(end.max(now.plus(AT_LEAST)))
+    }
+}
+
+fn caller(checked: &Checked, token: Token) -> Arc<Caller> {
+    Arc::new(Caller {
+        user_id: checked.profile.id,
+        profile: Arc::clone(&checked.profile),
+        token,
+        expires_at: checked.expires_at,
+    })
+}
+
+/// The key under which nodes that share a secret know tokens alike; others make one of their own.
+pub fn cache_key(secret: Option<&Secret>) -> [u8; 32] {
+    use hmac::{Hmac, Mac};
+    match secret {
+        Some(secret) => {
+            let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.expose().as_bytes())
+                .expect("HMAC takes a key of any length");
+            mac.update(b"rented-messaging token cache");
+            mac.finalize().into_bytes().into()
+        }
+        None => rand::random(),
+    }
+}
