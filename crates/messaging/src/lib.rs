@@ -6,3 +6,4 @@
 pub mod clock;
 pub mod errors;
 pub mod ids;
+pub mod storage;
