@@ -104,6 +104,18 @@ impl Error {
         Self::ServiceUnavailable { retry_after: Duration::from_secs(1) }
     }
 
+    /// The same refusal once more, for a request that repeats a refused one.
+    pub fn repeat(&self) -> Self {
+        match self {
+            Self::Forbidden(sentence) => Self::Forbidden(sentence.clone()),
+            Self::Blocked { by_caller } => Self::Blocked { by_caller: *by_caller },
+            Self::Conflict(sentence) => Self::Conflict(sentence.clone()),
+            Self::Validation(fields) => Self::Validation(fields.clone()),
+            Self::ConversationNotFound => Self::ConversationNotFound,
+            _ => Self::unavailable(),
+        }
+    }
+
     /// The permanent code that clients switch on.
     pub const fn code(&self) -> &'static str {
         match self {

@@ -8,3 +8,4 @@ pub mod config;
 pub mod errors;
 pub mod identity;
 pub mod ids;
+pub mod storage;

@@ -1,0 +1,167 @@
+//! Opening a database: pools, pragmas, migrations under a lock, and the refusal of a newer schema.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Database, Result, Store, StoreOptions, on};
+use crate::clock::Clock;
+
+static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
+static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// Why a database could not be opened; each is one sentence for the operator.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The URL cannot be read.
+    BadUrl(String),
+    /// The server or file cannot be reached.
+    Unreachable(String),
+    /// The database was migrated by a newer version of this service.
+    NewerSchema(i64),
+    /// A migration failed or was changed after it was applied.
+    Migration(String),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BadUrl(reason) => write!(formatter, "DATABASE_URL cannot be read: {reason}"),
+            Self::Unreachable(reason) => write!(formatter, "the database cannot be opened: {reason}"),
+            Self::NewerSchema(version) => write!(
+                formatter,
+                "the database has schema version {version}, which this version of the service does not know; \
+                 start the newer version instead"
+            ),
+            Self::Migration(reason) => write!(formatter, "the database could not be migrated: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    pub async fn open(options: &StoreOptions, clock: Clock) -> Result<Self, OpenError> {
+        let store = Self::connect(options, clock).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn connect(options: &StoreOptions, clock: Clock) -> Result<Self, OpenError> {
+        let database = if options.url.starts_with("sqlite:") {
+            Self::connect_sqlite(options).await?
+        } else {
+            Self::connect_postgres(options).await?
+        };
+        Ok(Self { database, clock })
+    }
+
+    async fn connect_postgres(options: &StoreOptions) -> Result<Database, OpenError> {
+        let statement_timeout = options.timeout.as_millis().to_string();
+        let connect = PgConnectOptions::from_str(&options.url)
+            .map_err(|error| OpenError::BadUrl(error.to_string()))?
+            .application_name("rented-messaging")
+            .options([("statement_timeout", statement_timeout.as_str()), ("timezone", "UTC")]);
+        // A third for those who write: two group-commit writers and the rare single changes.
+        let writers = (options.pool_max / 3).max(2);
+        let readers = options.pool_max.saturating_sub(writers).max(1);
+        let pool = |size: u32, keep: u32| {
+            PgPoolOptions::new()
+                .max_connections(size)
+                .min_connections(keep.min(size))
+                .acquire_timeout(options.timeout)
+                .idle_timeout(Duration::from_secs(600))
+        };
+        let write = pool(writers, options.pool_min.min(2))
+            .connect_with(connect.clone())
+            .await
+            .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+        let read = pool(readers, options.pool_min.saturating_sub(2).max(1)).connect_lazy_with(connect);
+        Ok(Database::Postgres { write, read })
+    }
+
+    async fn connect_sqlite(options: &StoreOptions) -> Result<Database, OpenError> {
+        let connect = SqliteConnectOptions::from_str(&options.url)
+            .map_err(|error| OpenError::BadUrl(error.to_string()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit is on the disk before it is told: what was confirmed survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(options.timeout)
+            .pragma("cache_size", "-16000")
+            .pragma("temp_store", "memory")
+            .statement_cache_capacity(200);
+        if let Some(folder) = connect.get_filename().parent().filter(|folder| !folder.as_os_str().is_empty())
+        {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| OpenError::Unreachable(format!("{}: {error}", folder.display())))?;
+        }
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .acquire_timeout(options.timeout)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(connect.clone())
+            .await
+            .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(options.pool_max.max(1))
+            .acquire_timeout(options.timeout)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(connect.read_only(true).create_if_missing(false));
+        Ok(Database::Sqlite { write, read })
+    }
+
+    async fn migrate(&self) -> Result<(), OpenError> {
+        let outcome = match &self.database {
+            // sqlx holds an advisory lock meanwhile: two nodes that start together migrate once.
+            Database::Postgres { write, .. } => POSTGRES.run(write).await,
+            Database::Sqlite { write, .. } => SQLITE.run(write).await,
+        };
+        outcome.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => OpenError::NewerSchema(version),
+            other => OpenError::Migration(other.to_string()),
+        })
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<()> {
+        on!(self, read, pool => sqlx::query("select 1").execute(pool).await.map(drop))?;
+        Ok(())
+    }
+
+    /// `postgres` or `sqlite`.
+    pub const fn backend(&self) -> &'static str {
+        match self.database {
+            Database::Postgres { .. } => "postgres",
+            Database::Sqlite { .. } => "sqlite",
+        }
+    }
+
+    /// Lets every connection finish and closes it.
+    pub async fn close(&self) {
+        on!(self, read, pool => pool.close().await);
+        on!(self, write, pool => pool.close().await);
+    }
+
+    /// The value of a shared setting, made by `make` if no node made it before.
+    pub async fn setting(&self, name: &str, make: impl FnOnce() -> String + Send) -> Result<String> {
+        let value = make();
+        on!(self, write, pool => {
+            sqlx::query("insert into settings (name, value) values ($1, $2) on conflict do nothing")
+                .bind(name)
+                .bind(&value)
+                .execute(pool)
+                .await?;
+            Ok(sqlx::query_scalar("select value from settings where name = $1").bind(name).fetch_one(pool).await?)
+        })
+    }
+}

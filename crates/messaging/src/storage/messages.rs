@@ -1,0 +1,183 @@
+//! Reading messages, and changing one that exists. New ones come through [`super::batch`].
+
+use std::collections::HashMap;
+
+use super::{Database, IdList, Result, Store, on, rows::MessageRow};
+use crate::ids::{ConversationId, MessageId};
+
+/// The columns of [`MessageRow`] over `messages m`, then the rest of the statement.
+/// The dialects differ in how they write JSON.
+macro_rules! select_messages {
+    (postgres, $rest:literal) => {
+        select_messages!("json_agg(json_build_array(x.emoji, x.user_id) order by x.id)::text", $rest)
+    };
+    (sqlite, $rest:literal) => {
+        select_messages!("json_group_array(json_array(x.emoji, x.user_id) order by x.id)", $rest)
+    };
+    ($reactions:literal, $rest:literal) => {
+        concat!(
+            "select m.id, m.conversation_id, m.seq, m.sender_id, m.type, m.content, m.file_url, m.metadata, m.offer,
+                 m.client_message_id, m.fingerprint, m.is_read, m.read_at, m.edited_at, m.created_at, m.updated_at,
+                 m.deleted_at,
+                 exists (select 1 from conversation_participants r where r.conversation_id = m.conversation_id
+                     and r.user_id <> m.sender_id and r.delivered_seq >= m.seq) as is_delivered,
+                 case when m.has_reactions then (select ", $reactions, "
+                     from message_reactions x where x.message_id = m.id) end as reactions,
+                 q.id as reply_id, q.sender_id as reply_sender_id, q.type as reply_type, q.content as reply_content,
+                 a.id as attachment_id, a.name as attachment_name, a.mime_type as attachment_mime_type,
+                 a.size as attachment_size, a.width as attachment_width, a.height as attachment_height,
+                 a.thumbnail_key as attachment_thumbnail_key
+             from messages m
+             left join messages q on q.id = m.reply_to_id
+             left join attachments a on a.id = m.attachment_id ",
+            $rest
+        )
+    };
+}
+
+/// Which stretch of a conversation to read. All are answered oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Pages counted from the newest, the first being 0.
+    Page(i64),
+    /// The newest before a place.
+    Before(i64),
+    /// The oldest after a place.
+    After(i64),
+    /// Half before and half from a place on.
+    Around(i64),
+}
+
+impl Store {
+    /// A stretch of a conversation's messages later than `cleared_seq`, oldest first.
+    pub async fn messages(
+        &self,
+        conversation: ConversationId,
+        cleared_seq: i64,
+        window: Window,
+        limit: i64,
+    ) -> Result<Vec<MessageRow>> {
+        match window {
+            Window::Page(page) => {
+                // seq has no gaps: a page is a stretch of it, found without counting rows.
+                let last_seq = self.last_seq(conversation).await?;
+                let end = last_seq.saturating_sub(page.saturating_mul(limit));
+                let start = end.saturating_sub(limit).max(cleared_seq);
+                self.stretch(conversation, start, end, limit, true).await
+            }
+            Window::Before(seq) => {
+                self.stretch(conversation, cleared_seq, seq.saturating_sub(1), limit, true).await
+            }
+            Window::After(seq) => {
+                self.stretch(conversation, cleared_seq.max(seq), i64::MAX, limit, false).await
+            }
+            Window::Around(seq) => {
+                let half = limit / 2;
+                let start = seq.saturating_sub(half).saturating_sub(1).max(cleared_seq);
+                self.stretch(conversation, start, i64::MAX, limit, false).await
+            }
+        }
+    }
+
+    async fn last_seq(&self, conversation: ConversationId) -> Result<i64> {
+        let last_seq: Option<i64> = on!(self, read, pool => {
+            sqlx::query_scalar("select last_seq from conversations where id = $1")
+                .bind(conversation)
+                .fetch_optional(pool)
+                .await?
+        });
+        Ok(last_seq.unwrap_or(0))
+    }
+
+    /// Messages with `start < seq <= end`: the newest or the oldest `limit` of them, oldest first.
+    async fn stretch(
+        &self,
+        conversation: ConversationId,
+        start: i64,
+        end: i64,
+        limit: i64,
+        newest: bool,
+    ) -> Result<Vec<MessageRow>> {
+        let mut rows: Vec<MessageRow> =
+            match (&self.database, newest) {
+                (Database::Postgres { read, .. }, true) => sqlx::query_as(select_messages!(
+                    postgres,
+                    "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq desc limit $4"
+                ))
+                .bind(conversation)
+                .bind(start)
+                .bind(end)
+                .bind(limit)
+                .fetch_all(read)
+                .await?,
+                (Database::Postgres { read, .. }, false) => {
+                    sqlx::query_as(select_messages!(
+                        postgres,
+                        "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq limit $4"
+                    ))
+                    .bind(conversation)
+                    .bind(start)
+                    .bind(end)
+                    .bind(limit)
+                    .fetch_all(read)
+                    .await?
+                }
+                (Database::Sqlite { read, .. }, true) => sqlx::query_as(select_messages!(
+                    sqlite,
+                    "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq desc limit $4"
+                ))
+                .bind(conversation)
+                .bind(start)
+                .bind(end)
+                .bind(limit)
+                .fetch_all(read)
+                .await?,
+                (Database::Sqlite { read, .. }, false) => {
+                    sqlx::query_as(select_messages!(
+                        sqlite,
+                        "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq limit $4"
+                    ))
+                    .bind(conversation)
+                    .bind(start)
+                    .bind(end)
+                    .bind(limit)
+                    .fetch_all(read)
+                    .await?
+                }
+            };
+        if newest {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// Messages by id, in no particular order; unknown ids are left out.
+    pub async fn messages_by_id(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, MessageRow>> {
+        let ids = IdList(ids.iter().map(|id| id.0).collect());
+        let rows: Vec<MessageRow> = match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(select_messages!(postgres, "where m.id = any($1)"))
+                    .bind(ids)
+                    .fetch_all(read)
+                    .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(select_messages!(sqlite, "where m.id in (select value from json_each($1))"))
+                    .bind(ids)
+                    .fetch_all(read)
+                    .await?
+            }
+        };
+        Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    }
+
+    /// One message.
+    pub async fn message(&self, id: MessageId) -> Result<Option<MessageRow>> {
+        Ok(self.messages_by_id(&[id]).await?.remove(&id))
+    }
+
+    /// How many messages of a conversation lie after `cleared_seq`.
+    pub async fn count_messages(&self, conversation: ConversationId, cleared_seq: i64) -> Result<i64> {
+        Ok(self.last_seq(conversation).await?.saturating_sub(cleared_seq).max(0))
+    }
+}

@@ -1,0 +1,157 @@
+//! Every SQL statement of the service.
+//!
+//! [`Store`] is one struct over two databases, not a trait with two twins: a statement is written
+//! once where PostgreSQL and SQLite agree and twice, side by side, where they do not. Methods are
+//! things that succeed or fail together; transactions never leave this module. Rules about who may
+//! do what live in `chat`, except those that only hold inside the transaction.
+
+pub mod batch;
+mod connect;
+pub mod conversations;
+pub mod log;
+pub mod messages;
+mod postgres;
+pub mod profiles;
+pub mod rows;
+mod sqlite;
+
+use std::time::Duration;
+
+use sqlx::{PgPool, SqlitePool};
+
+use crate::{clock::Clock, errors::Error};
+
+/// The database, and the clock that stamps what goes into it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    database: Database,
+    clock: Clock,
+}
+
+#[derive(Debug, Clone)]
+enum Database {
+    Postgres {
+        /// For statements that change something: readers cannot starve it.
+        write: PgPool,
+        read: PgPool,
+    },
+    Sqlite {
+        /// One connection: SQLite has one writer, and waiting here is cheaper than `SQLITE_BUSY`.
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+}
+
+/// What a [`Store`] needs to know to open its database.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// `postgres://…`, `postgresql://…` or `sqlite:…`.
+    pub url: String,
+    /// Connections kept open (PostgreSQL).
+    pub pool_min: u32,
+    /// Connections at most.
+    pub pool_max: u32,
+    /// How long a statement, or the wait for a connection, may take.
+    pub timeout: Duration,
+}
+
+/// Runs the same body against whichever pool the store has; inside, `$pool` is that pool.
+macro_rules! on {
+    ($store:expr, $which:ident, $pool:ident => $body:expr) => {
+        match &$store.database {
+            $crate::storage::Database::Postgres { $which: $pool, .. } => $body,
+            $crate::storage::Database::Sqlite { $which: $pool, .. } => $body,
+        }
+    };
+}
+use on;
+
+/// A failed statement, as far as callers tell failures apart.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The database is away, busy or full: nothing was stored, the same request may succeed later.
+    Unavailable(sqlx::Error),
+    /// Two transactions got into each other's way; the transaction may be tried again at once.
+    Collision(sqlx::Error),
+    /// A statement or row is not what this code expects.
+    Defect(sqlx::Error),
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unavailable(error) => write!(formatter, "the database is unavailable: {error}"),
+            Self::Collision(error) => write!(formatter, "transactions collided: {error}"),
+            Self::Defect(error) => write!(formatter, "a statement failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(database) => database.code().map(std::borrow::Cow::into_owned),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => return Self::Unavailable(error),
+            _ => return Self::Defect(error),
+        };
+        match code.as_deref() {
+            // PostgreSQL: serialization failure, deadlock, unique violation by a concurrent insert.
+            Some("40001" | "40P01" | "23505") => Self::Collision(error),
+            // SQLite: constraint by a unique index or primary key.
+            Some("2067" | "1555") => Self::Collision(error),
+            // PostgreSQL classes: connection, insufficient resources, operator intervention (shutdown,
+            // statement timeout), read-only after a failover.
+            Some(code)
+                if code.starts_with("08")
+                    || code.starts_with("53")
+                    || code.starts_with("57")
+                    || code == "25006" =>
+            {
+                Self::Unavailable(error)
+            }
+            // SQLite primary codes busy, locked, I/O error, full, cannot open; extended ones keep them
+            // in the low byte.
+            Some(code)
+                if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14)) =>
+            {
+                Self::Unavailable(error)
+            }
+            _ => Self::Defect(error),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(source) => {
+                tracing::warn!(error = %source, "the database did not answer");
+                Self::unavailable()
+            }
+            StoreError::Collision(source) => {
+                tracing::warn!(error = %source, "transactions collided more often than they were retried");
+                Self::unavailable()
+            }
+            StoreError::Defect(_) => Self::internal(error),
+        }
+    }
+}
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Ids for `in (…)`: an array for PostgreSQL, JSON text for SQLite's `json_each`.
+#[derive(Debug, Clone)]
+struct IdList(Vec<i64>);
+
+impl IdList {
+    fn json(&self) -> String {
+        serde_json::Value::from(self.0.as_slice()).to_string()
+    }
+}

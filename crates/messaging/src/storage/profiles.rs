@@ -1,0 +1,171 @@
+//! What the main API told about users and products, and when a user was last seen.
+
+use super::{Database, IdList, Result, Store, on};
+use crate::{
+    clock::Timestamp,
+    ids::{ProductId, UserId},
+};
+
+/// A user as the marketplace shows them. Never an e-mail address.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct ProfileRow {
+    /// The user.
+    pub id: UserId,
+    /// Their name.
+    pub name: String,
+    /// Their picture.
+    pub avatar_url: Option<String>,
+    /// When the main API last said so.
+    pub refreshed_at: Timestamp,
+}
+
+/// A product as conversations show it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct ProductRow {
+    /// The product.
+    pub id: ProductId,
+    /// Its title.
+    pub title: String,
+    /// Its small picture.
+    pub thumbnail_url: Option<String>,
+    /// Its pictures: a JSON array of URLs, as text.
+    pub image_urls: String,
+    /// In the marketplace's currency.
+    pub price_per_day: Option<f64>,
+    /// Whose it is.
+    pub owner_id: Option<UserId>,
+    /// When the main API last said so.
+    pub refreshed_at: Timestamp,
+}
+
+impl Store {
+    /// Remembers profiles; newer ones replace older ones.
+    pub async fn upsert_profiles(&self, profiles: &[ProfileRow]) -> Result<()> {
+        for profile in profiles {
+            on!(self, write, pool => sqlx::query(
+                "insert into user_profiles (id, name, avatar_url, refreshed_at) values ($1, $2, $3, $4)
+                 on conflict (id) do update set name = excluded.name, avatar_url = excluded.avatar_url,
+                     refreshed_at = excluded.refreshed_at
+                 where user_profiles.refreshed_at <= excluded.refreshed_at",
+            )
+            .bind(profile.id)
+            .bind(&profile.name)
+            .bind(&profile.avatar_url)
+            .bind(profile.refreshed_at)
+            .execute(pool)
+            .await
+            .map(drop)?);
+        }
+        Ok(())
+    }
+
+    /// The profiles that are known of these users.
+    pub async fn load_profiles(&self, users: &[UserId]) -> Result<Vec<ProfileRow>> {
+        let ids = IdList(users.iter().map(|user| user.0).collect());
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(
+                    "select id, name, avatar_url, refreshed_at from user_profiles where id = any($1)",
+                )
+                .bind(ids)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(
+                    "select id, name, avatar_url, refreshed_at from user_profiles
+                     where id in (select value from json_each($1))",
+                )
+                .bind(ids)
+                .fetch_all(read)
+                .await?
+            }
+        })
+    }
+
+    /// Remembers a product.
+    pub async fn upsert_product(&self, product: &ProductRow) -> Result<()> {
+        on!(self, write, pool => sqlx::query(
+            "insert into product_cards (id, title, thumbnail_url, image_urls, price_per_day, owner_id, refreshed_at)
+             values ($1, $2, $3, $4, $5, $6, $7)
+             on conflict (id) do update set title = excluded.title, thumbnail_url = excluded.thumbnail_url,
+                 image_urls = excluded.image_urls, price_per_day = excluded.price_per_day,
+                 owner_id = excluded.owner_id, refreshed_at = excluded.refreshed_at
+             where product_cards.refreshed_at <= excluded.refreshed_at",
+        )
+        .bind(product.id)
+        .bind(&product.title)
+        .bind(&product.thumbnail_url)
+        .bind(&product.image_urls)
+        .bind(product.price_per_day)
+        .bind(product.owner_id)
+        .bind(product.refreshed_at)
+        .execute(pool)
+        .await
+        .map(drop)?);
+        Ok(())
+    }
+
+    /// The products that are known of these.
+    pub async fn load_products(&self, products: &[ProductId]) -> Result<Vec<ProductRow>> {
+        let ids = IdList(products.iter().map(|product| product.0).collect());
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(
+                    "select id, title, thumbnail_url, image_urls, price_per_day, owner_id, refreshed_at
+                     from product_cards where id = any($1)",
+                )
+                .bind(ids)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(
+                    "select id, title, thumbnail_url, image_urls, price_per_day, owner_id, refreshed_at
+                     from product_cards where id in (select value from json_each($1))",
+                )
+                .bind(ids)
+                .fetch_all(read)
+                .await?
+            }
+        })
+    }
+
+    /// When each of these users was last seen, as far as it is known and they do not hide it.
+    pub async fn last_seen(&self, users: &[UserId]) -> Result<Vec<(UserId, Option<Timestamp>, bool)>> {
+        let ids = IdList(users.iter().map(|user| user.0).collect());
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(
+                    "select user_id, last_seen, is_private from user_presence where user_id = any($1)",
+                )
+                .bind(ids)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(
+                    "select user_id, last_seen, is_private from user_presence
+                     where user_id in (select value from json_each($1))",
+                )
+                .bind(ids)
+                .fetch_all(read)
+                .await?
+            }
+        })
+    }
+
+    /// Remembers when a user was last seen.
+    pub async fn set_last_seen(&self, user: UserId, at: Timestamp) -> Result<()> {
+        on!(self, write, pool => sqlx::query(
+            "insert into user_presence (user_id, last_seen) values ($1, $2)
+             on conflict (user_id) do update set last_seen = excluded.last_seen",
+        )
+        .bind(user)
+        .bind(at)
+        .execute(pool)
+        .await
+        .map(drop)?);
+        Ok(())
+    }
+}
