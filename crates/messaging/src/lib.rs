@@ -4,5 +4,7 @@
 //! `http` and `socket` → `chat` → `storage`, `delivery`, `identity`.
 
 pub mod clock;
+pub mod content;
 pub mod errors;
 pub mod ids;
+pub mod limits;
