@@ -101,6 +101,11 @@ impl<H: Handler> Client<H> {
         self.0.link.push(self.0.id, item);
     }
 
+    /// Bytes queued for its connection that it has not read yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.link.queued_bytes()
+    }
+
     /// Ends its connection once what was queued has gone out, within `close_timeout`.
     pub fn close(&self, reason: CloseReason) {
         self.0.link.close(reason.into());
