@@ -5,7 +5,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod content;
 pub mod errors;
 pub mod identity;
 pub mod ids;
+pub mod limits;
 pub mod storage;

@@ -15,6 +15,9 @@ macro_rules! select_conversations {
                  c.created_at, c.updated_at,
                  exists (select 1 from blocks b where b.blocker_id = p.user_id and b.blocked_id = o.user_id)
                      as is_blocked,
+                 exists (select 1 from blocks b where b.blocker_id = o.user_id and b.blocked_id = p.user_id)
+                     as is_blocked_by_other,
+                 s.last_seen as other_last_seen, coalesce(s.is_private, false) as other_is_private,
                  m.id as message_id, m.content as message_content, m.type as message_type,
                  m.sender_id as message_sender_id, m.is_read as message_is_read,
                  case when m.sender_id = p.user_id then o.delivered_seq else p.delivered_seq end >= m.seq
@@ -23,6 +26,7 @@ macro_rules! select_conversations {
              from conversation_participants p
              join conversations c on c.id = p.conversation_id
              join conversation_participants o on o.conversation_id = p.conversation_id and o.user_id <> p.user_id
+             left join user_presence s on s.user_id = o.user_id
              left join messages m on m.id = c.last_message_id and m.seq > p.cleared_seq ",
             $rest
         )

@@ -178,6 +178,12 @@ pub struct ConversationRow {
     pub is_hidden: bool,
     /// This user blocks the other one.
     pub is_blocked: bool,
+    /// The other one blocks this user, who is not told.
+    pub is_blocked_by_other: bool,
+    /// When the other one was last seen.
+    pub other_last_seen: Option<Timestamp>,
+    /// The other one hides their presence.
+    pub other_is_private: bool,
     /// The newest message's place.
     pub last_seq: i64,
     /// The history up to here is gone for this user.
