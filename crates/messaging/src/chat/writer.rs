@@ -42,20 +42,20 @@ type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A message that is stored, and its JSON text if it is new: made once, for the events and for the answer.
 #[derive(Debug)]
-pub struct Stored {
+pub(super) struct Stored {
     /// What became of it.
-    pub sent: Sent,
+    pub(super) sent: Sent,
     /// The message as everybody sees it.
-    pub json: Option<Arc<str>>,
+    pub(super) json: Option<Arc<str>>,
 }
 
 /// The JSON texts of a batch's new messages.
-pub type Rendered = HashMap<MessageId, Arc<str>>;
+pub(super) type Rendered = HashMap<MessageId, Arc<str>>;
 
 /// A committed batch with those who wait for its answers.
-pub struct Committed {
+pub(super) struct Committed {
     /// What became of it.
-    pub applied: Applied,
+    pub(super) applied: Applied,
     waiting: Waiting,
 }
 
@@ -67,7 +67,7 @@ struct Waiting {
 
 impl Committed {
     /// Answers everybody; to be called once the events are out.
-    pub fn answer(self, rendered: &Rendered) {
+    pub(super) fn answer(self, rendered: &Rendered) {
         for (answer, outcome) in self.waiting.sends.into_iter().zip(self.applied.sends) {
             let outcome = outcome.map(|sent| {
                 let json = match &sent {
@@ -89,7 +89,7 @@ impl Committed {
 
 /// The queues of all writers. Cheap to clone; the writers end when the last clone is gone.
 #[derive(Clone)]
-pub struct Writers {
+pub(super) struct Writers {
     queues: Vec<mpsc::Sender<Command>>,
 }
 
@@ -102,7 +102,7 @@ impl std::fmt::Debug for Writers {
 impl Writers {
     /// Starts the writers. Each committed batch goes to `publish`, one after the other per writer;
     /// `uncertain` is told of a batch that may have been stored although it seemed to fail.
-    pub fn start<P, F>(store: &Store, timeout: Duration, publish: P, uncertain: &Arc<Notify>) -> Self
+    pub(super) fn start<P, F>(store: &Store, timeout: Duration, publish: P, uncertain: &Arc<Notify>) -> Self
     where
         P: Fn(Committed) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send,
@@ -125,7 +125,10 @@ impl Writers {
     }
 
     /// Queues a message and answers where its outcome will come. An error means the queue is full.
-    pub fn send(&self, message: NewMessage) -> Result<oneshot::Receiver<Result<Stored, Error>>, Error> {
+    pub(super) fn send(
+        &self,
+        message: NewMessage,
+    ) -> Result<oneshot::Receiver<Result<Stored, Error>>, Error> {
         let queue = match message.target {
             Target::Conversation(id) => self.queue_of(&id),
             Target::User { receiver_id, product_id } => {
@@ -139,7 +142,7 @@ impl Writers {
     }
 
     /// Queues a receipt and waits for its outcome.
-    pub async fn receipt(&self, receipt: Receipt) -> Result<Receipted, Error> {
+    pub(super) async fn receipt(&self, receipt: Receipt) -> Result<Receipted, Error> {
         let (answer, outcome) = oneshot::channel();
         self.queue_of(&receipt.conversation_id)
             .try_send(Command::Receipt(receipt, Some(answer)))
@@ -148,7 +151,7 @@ impl Writers {
     }
 
     /// Queues a receipt that nobody waits for. Gives it back if the queue is full.
-    pub fn receipt_unattended(&self, receipt: Receipt) -> Result<(), Receipt> {
+    pub(super) fn receipt_unattended(&self, receipt: Receipt) -> Result<(), Receipt> {
         let queue = self.queue_of(&receipt.conversation_id);
         queue.try_send(Command::Receipt(receipt, None)).map_err(|refused| match refused.into_inner() {
             Command::Receipt(receipt, _) => receipt,
@@ -157,7 +160,7 @@ impl Writers {
     }
 
     /// How many commands wait.
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queues.iter().map(|queue| queue.max_capacity() - queue.capacity()).sum()
     }
 
