@@ -75,9 +75,12 @@ impl<H: Handler> Client<H> {
     /// Queues an event; never blocks.
     ///
     /// A client with more than `queue_bytes` unread, or one that reads too slowly for too long, is closed as a
-    /// slow consumer. To a client that is gone or going, nothing is sent.
+    /// slow consumer. To a client that is gone or going, nothing is sent, nor to one of bare Engine.IO.
     pub fn emit(&self, event: &Event) {
         let link = &self.0.link;
+        if link.dialect == Dialect::EngineIo {
+            return;
+        }
         let namespace = self.namespace();
         if namespace == "/" {
             link.push(self.0.id, Outgoing::Event(event.clone()));

@@ -205,20 +205,33 @@ impl<H: Handler> Driver<H> {
     // ---- the turn of the loop ----
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.link().register(cx.waker());
+        loop {
+            self.link().begin();
+            if self.work_through(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let blocked = self.write_due != NEVER || self.socket.is_none();
+            if self.link().rest(cx.waker(), blocked) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn work_through(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.now();
         if let Err(ending) = self.check_deadlines(now) {
             self.end(ending);
         }
         let mut left = TURN;
         while self.stage == Stage::Open {
+            self.poll_later(cx);
+            let busy = self.poll_work(cx).is_pending();
             // Asked anew each time: after a close, nothing more is taken from the client.
             if let Some(ending) = self.link().closing() {
                 self.end(ending);
                 break;
             }
-            self.poll_later(cx);
-            if self.poll_work(cx).is_pending() {
+            if busy {
                 break;
             }
             if left == 0 {
