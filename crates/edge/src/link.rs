@@ -256,6 +256,10 @@ impl Link {
         taken
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.lock().queue.is_empty()
+    }
+
     /// Lets nothing more in, and forgets what is queued unless it shall still go out.
     pub(crate) fn shut(&self, ending: Ending, keep_queue: bool) {
         let mut out = self.out.lock();

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be had may panic")]
 
 mod plain;
+mod polling;
 mod socket_io;
 mod support;

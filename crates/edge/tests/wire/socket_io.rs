@@ -411,3 +411,26 @@ async fn bare_engine_io_echoes_text_and_binary() {
     assert_eq!(ws.text().await, "4");
     assert_eq!(ws.next().await, Some(Frame { opcode: 2, payload: vec![1, 2, 3] }));
 }
+
+#[tokio::test]
+async fn the_server_may_ask_for_acks_too() {
+    let server = Server::start(config()).await;
+    let mut ws = server.socket_io_in().await;
+    let client = server.service.clients.lock().unwrap().pop().unwrap();
+    let first = client.emit_with_ack(&edge::Event::new("ask", "1"));
+    let second = client.emit_with_ack(&edge::Event::new("ask", "2"));
+    let third = client.emit_with_ack(&edge::Event::new("ask", "3"));
+    for id in 1..=3 {
+        assert_eq!(ws.text().await, format!("42{id}[\"ask\",{id}]"));
+    }
+    ws.send_text("461-2[\"b\",{\"_placeholder\":true,\"num\":0}]").await;
+    ws.send_frame(0x82, &[9]).await;
+    ws.send_text("431[\"a\"]").await;
+    let ack = first.await.unwrap();
+    assert_eq!((ack.args[0].get(), ack.attachments.len()), ("\"a\"", 0));
+    let ack = second.await.unwrap();
+    assert_eq!((ack.args.len(), &ack.attachments[0][..]), (2, &[9][..]));
+    drop(ws);
+    assert_eq!(third.await.err(), Some(edge::NoAck));
+    assert_eq!(client.emit_with_ack(&edge::Event::new("ask", "4")).await.err(), Some(edge::NoAck));
+}
