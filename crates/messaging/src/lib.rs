@@ -4,5 +4,6 @@
 //! `http` and `socket` → `chat` → `storage`, `delivery`, `identity`.
 
 pub mod clock;
+pub mod demo;
 pub mod errors;
 pub mod ids;
