@@ -69,7 +69,7 @@ export function conversationMenu(phone, conversation, leave = () => {}, extra = 
       label: "Delete for me",
       isDangerous: true,
       testid: "delete-conversation",
-      action: async () => (await session.deleteConversation(conversation)) && leave(),
+      action: () => session.deleteConversation(conversation),
     },
   ]);
 }

@@ -89,8 +89,8 @@ function phoneSwitch(phones, columns) {
   const buttons = phones.map(({ session, role }) => {
     const badge = h("span", { class: "badge", hidden: true });
     session.addEventListener("unread", () => {
-      badge.hidden = session.unread === 0;
-      badge.textContent = String(session.unread);
+      badge.hidden = session.inbox.unread === 0;
+      badge.textContent = String(session.inbox.unread);
     });
     return h("button", { type: "button", data: { role }, testid: `switch-${role}`, onclick: () => choose(role) }, avatar(session.me, "xs"), h("span", {}, session.me.name.split(" ")[0]), badge);
   });
@@ -100,7 +100,7 @@ function phoneSwitch(phones, columns) {
 }
 
 function showTotal(phones) {
-  const total = phones.reduce((sum, { session }) => sum + session.unread, 0);
+  const total = phones.reduce((sum, { session }) => sum + session.inbox.unread, 0);
   document.title = total > 0 ? `(${total}) Rented Messaging` : "Rented Messaging";
 }
 

@@ -23,6 +23,7 @@ export class Phone {
     this.products = products;
     this.#build();
     for (const type of ["unread", "list", "connection"]) session.addEventListener(type, () => this.#refresh());
+    session.addEventListener("gone", ({ detail }) => this.#leave(detail.conversationId));
     session.addEventListener("notice", ({ detail }) => this.toast(detail.text));
     setInterval(() => this.#refresh(), 1000);
     this.show(role === "renter" ? "explore" : "chats");
@@ -45,12 +46,18 @@ export class Phone {
   }
 
   openConversation(conversation, options = {}) {
+    const place = this.#pushed.findIndex((screen) => screen.target?.conversationId === conversation.id);
+    if (place >= 0) {
+      while (this.#pushed.length > place + 1) this.back();
+      if (options.jumpTo) this.#pushed[place].jumpTo(options.jumpTo);
+      return;
+    }
     this.openChat({ conversationId: conversation.id, otherUser: conversation.other_user, product: conversation.product }, options);
   }
 
   /** The chat about a product: the conversation there is, or a draft of it. */
   openProduct(product) {
-    const known = this.session.find(product.id, this.peer.id);
+    const known = this.session.inbox.find(product.id, this.peer.id);
     if (known) this.openConversation(known);
     else this.openChat({ conversationId: null, otherUser: this.peer, product });
   }
@@ -173,6 +180,12 @@ export class Phone {
     screen.shown?.();
   }
 
+  /** A conversation is no longer there: neither are the screens that show it. */
+  #leave(conversationId) {
+    const place = this.#pushed.findIndex((screen) => screen.target?.conversationId === conversationId);
+    while (place >= 0 && this.#pushed.length > place) this.back();
+  }
+
   #arrange() {
     const top = this.#pushed.at(-1);
     for (const screen of [...Object.values(this.roots), ...this.#pushed]) screen.element.inert = Boolean(top) && screen !== top;
@@ -180,7 +193,8 @@ export class Phone {
   }
 
   #refresh() {
-    const { live, unread } = this.session;
+    const { live, inbox } = this.session;
+    const { unread } = inbox;
     this.clock.textContent = clockTime(Date.now());
     this.badge.hidden = unread === 0;
     this.badge.textContent = count(unread);

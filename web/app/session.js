@@ -3,31 +3,24 @@
 // listen to its events and call its methods. Wire: contract sections 2 and 4.
 
 import { Api } from "./api.js";
+import { Inbox } from "./inbox.js";
+import { Journal } from "./journal.js";
 import { Live } from "./live.js";
 import { Outbox } from "./outbox.js";
-import { Thread } from "./thread.js";
+import { Thread, withReaction } from "./thread.js";
 
 const PAGE = 40;
-// The service ends typing by itself after 6 s; this is for a stop that got lost.
-const TYPING_MS = 6_500;
 
 /**
  * Events: `list`, `unread`, `connection`, `features`, `thread` {target?, conversationId?},
- * `arrived` {message}, `typing` and `presence` {conversationId}, `notice` {text}.
+ * `arrived` {message}, `typing`, `presence` and `gone` {conversationId}, `notice` {text}.
  */
 export class Session extends EventTarget {
-  conversations = new Map();
-  unread = 0;
   isReady = false;
   #threads = new Map();
-  #typing = new Map();
   #missing = new Set();
   #toRead = new Map();
-  #onScreen = new Set();
-  /** The last entry of this user's event log that has been applied; null where there is no log. */
-  #eventSeq = null;
-  #newestSeen = 0;
-  #isFilling = false;
+  #onScreen = new Map();
   #renewal = null;
 
   /** `renewToken` answers a fresh token when the old one has ended. */
@@ -36,9 +29,11 @@ export class Session extends EventTarget {
     this.me = user;
     this.renewToken = renewToken;
     this.api = new Api(user.token);
+    this.inbox = new Inbox();
+    this.journal = new Journal((since) => this.api.sync(since), (event, data) => this.#apply(event, data), () => this.#insist(() => this.#loadAll()));
     this.outbox = new Outbox(this, (target) => this.#emit("thread", { target, conversationId: target.conversationId }));
     this.live = new Live(() => this.#address(), () => ["presence_update", { status: presenceNow() }]);
-    this.live.addEventListener("frame", ({ detail }) => this.#receive(detail));
+    this.live.addEventListener("frame", ({ detail }) => this.journal.follow(detail.event, detail.data ?? {}));
     this.live.addEventListener("state", () => this.#emit("connection"));
     this.live.addEventListener("unauthenticated", () => this.renew());
     document.addEventListener("visibilitychange", () => this.live.tell("presence_update", { status: presenceNow() }));
@@ -85,37 +80,26 @@ export class Session extends EventTarget {
 
   // ---- reading ----
 
-  /** Conversations, newest activity first. */
-  list(archived = false) {
-    return [...this.conversations.values()]
-      .filter((conversation) => Boolean(conversation.is_archived) === archived)
-      .sort((one, other) => String(other.last_message_at ?? other.created_at).localeCompare(String(one.last_message_at ?? one.created_at)));
-  }
-
   thread(conversationId) {
     if (!this.#threads.has(conversationId)) this.#threads.set(conversationId, new Thread());
     return this.#threads.get(conversationId);
   }
 
-  isTyping(conversationId) {
-    return this.#typing.has(conversationId);
-  }
-
-  /** The conversation about a product with somebody, if there is one. */
-  find(productId, userId) {
-    return [...this.conversations.values()].find(({ product, other_user }) => product?.id === productId && other_user.id === userId);
-  }
-
   /** A conversation is on screen: its newest messages are loaded, and others may know. */
   async open(conversationId) {
-    this.#onScreen.add(conversationId);
-    this.live.tell("join_conversation", { conversation_id: conversationId });
-    const thread = this.thread(conversationId);
-    if (thread.isLoaded) return;
+    const screens = this.#onScreen.get(conversationId) ?? 0;
+    this.#onScreen.set(conversationId, screens + 1);
+    if (screens === 0) this.live.tell("join_conversation", { conversation_id: conversationId });
+    if (this.thread(conversationId).isLoaded) return;
     await this.#insist(() => this.#loadNewest(conversationId), () => this.#onScreen.has(conversationId));
   }
 
   close(conversationId) {
+    const screens = (this.#onScreen.get(conversationId) ?? 0) - 1;
+    if (screens > 0) {
+      this.#onScreen.set(conversationId, screens);
+      return;
+    }
     this.#onScreen.delete(conversationId);
     this.live.tell("leave_conversation", { conversation_id: conversationId });
   }
@@ -140,7 +124,6 @@ export class Session extends EventTarget {
 
   /** Loads back to a message, for a jump from a search or a quote; answers whether it is there. */
   async loadUntil(conversationId, messageId) {
-    await this.open(conversationId);
     const thread = this.thread(conversationId);
     // A bound, so that a hit in a conversation of many thousands does not fetch all of it.
     for (let page = 0; page < 30 && !thread.get(messageId); page += 1) {
@@ -205,9 +188,7 @@ export class Session extends EventTarget {
   deleteConversation(conversation) {
     return this.attempt("delete_conversation", async () => {
       await this.api.deleteConversation(conversation.id);
-      this.conversations.delete(conversation.id);
-      this.#threads.delete(conversation.id);
-      this.#emit("list");
+      this.#forget(conversation.id);
       await this.#loadUnread();
     });
   }
@@ -217,12 +198,7 @@ export class Session extends EventTarget {
     const conversationId = message.conversation_id;
     this.#hold(message);
     if (message.sender_id === this.me.id && message.client_message_id) this.outbox.confirm(message);
-    const conversation = this.conversations.get(conversationId);
-    if (!conversation) this.#fetchConversation(conversationId);
-    else if (!conversation.last_message || message.id >= conversation.last_message.id) {
-      conversation.last_message = { ...message };
-      if (message.created_at > (conversation.last_message_at ?? "")) conversation.last_message_at = message.created_at;
-    }
+    if (!this.inbox.note(message)) this.#fetchConversation(conversationId);
     this.#emit("thread", { conversationId });
     this.#emit("list");
   }
@@ -250,20 +226,8 @@ export class Session extends EventTarget {
 
   #address() {
     const query = new URLSearchParams({ token: this.api.token });
-    if (this.#eventSeq !== null) query.set("since", this.#eventSeq);
+    if (this.journal.seq !== null) query.set("since", this.journal.seq);
     return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?${query}`;
-  }
-
-  #receive({ event, data = {} }) {
-    const seq = data.event_seq;
-    if (typeof seq === "number" && this.#eventSeq !== null) {
-      this.#newestSeen = Math.max(this.#newestSeen, seq);
-      if (seq <= this.#eventSeq) return;
-      // The log has what is missing, and this event too.
-      if (seq > this.#eventSeq + 1) return void this.#fillGap();
-      this.#eventSeq = seq;
-    }
-    this.#apply(event, data);
   }
 
   #apply(event, data) {
@@ -292,48 +256,30 @@ export class Session extends EventTarget {
       case "user_typing":
         return this.#setTyping(conversationId, data.user_id, data.is_typing);
       case "user_presence":
-        return this.#setPresence(data);
+        for (const id of this.inbox.setPresence(data)) this.#emit("presence", { conversationId: id });
+        return;
       case "conversation_updated":
         return this.#putConversation(data.conversation);
       case "unread_count":
-        return this.#setUnread(data.unread_count);
+        this.inbox.setUnread(data.unread_count);
+        return this.#emit("unread");
       case "sync_required":
         return void this.#insist(() => this.#loadAll());
       case "error":
         // A `since` that this service does not know: it has lost its log, or we came too late.
-        if (!data.event && ["SYNC_EXPIRED", "VALIDATION_FAILED"].includes(data.code)) this.#insist(() => this.#loadAll());
-    }
-  }
-
-  async #fillGap() {
-    if (this.#isFilling) return;
-    this.#isFilling = true;
-    try {
-      while (this.#eventSeq < this.#newestSeen) {
-        const { events } = await this.api.sync(this.#eventSeq);
-        if (events.length === 0) throw new Error("the log does not reach as far as the live stream");
-        for (const { event, event_seq, data } of events) {
-          if (event_seq <= this.#eventSeq) continue;
-          this.#eventSeq = event_seq;
-          this.#apply(event, data);
-        }
-      }
-    } catch {
-      await this.#insist(() => this.#loadAll());
-    } finally {
-      this.#isFilling = false;
+        if (!data.event && !data.client_message_id && ["SYNC_EXPIRED", "VALIDATION_FAILED"].includes(data.code)) this.#insist(() => this.#loadAll());
     }
   }
 
   /** Live again: what the log does not carry is fetched, what waited goes out. */
   async #comeBack() {
     if (document.visibilityState === "hidden") this.live.tell("presence_update", { status: "away" });
-    for (const id of this.#onScreen) this.live.tell("join_conversation", { conversation_id: id });
+    for (const id of this.#onScreen.keys()) this.live.tell("join_conversation", { conversation_id: id });
     for (const id of this.#toRead.keys()) this.#sendRead(id);
     this.outbox.flush();
     try {
       await this.#loadList();
-      if (this.#eventSeq === null) await this.#reloadThreads();
+      if (this.journal.seq === null) await this.#reloadThreads();
     } catch {
       // The line broke again; the next return does the same.
     }
@@ -343,8 +289,7 @@ export class Session extends EventTarget {
 
   async #loadAll() {
     // The log's end first: whatever happens while the rest loads comes again by `since`.
-    this.#eventSeq = await this.#logEnd();
-    this.#newestSeen = this.#eventSeq ?? 0;
+    this.journal.startAt(await this.#logEnd());
     await this.#loadList(true);
     await this.#reloadThreads();
     this.isReady = true;
@@ -363,23 +308,34 @@ export class Session extends EventTarget {
   }
 
   async #loadList(replace = false) {
+    const asked_ms = performance.now();
     const [active, archived] = await Promise.all([this.api.conversations(), this.api.conversations(true).catch(() => [])]);
-    if (replace) this.conversations.clear();
-    // A service without an archive answers the same list twice.
-    for (const conversation of [...archived, ...active]) this.conversations.set(conversation.id, conversation);
+    if (replace) this.inbox.conversations.clear();
+    // Both lists are the same where there is no archive yet.
+    this.inbox.putAll([...archived, ...active], asked_ms);
     await this.#loadUnread();
     this.#emit("list");
     this.#emit("presence", {});
   }
 
   async #loadUnread() {
-    this.#setUnread(await this.api.unreadCount());
+    const asked_ms = performance.now();
+    this.inbox.answerUnread(await this.api.unreadCount(), asked_ms);
+    this.#emit("unread");
   }
 
   async #reloadThreads() {
     for (const [id, thread] of this.#threads) {
-      if (this.#onScreen.has(id)) await this.#loadNewest(id);
-      else thread.clear();
+      if (!this.#onScreen.has(id)) {
+        thread.clear();
+        continue;
+      }
+      try {
+        await this.#loadNewest(id);
+      } catch (error) {
+        if (error.status !== 403 && error.status !== 404) throw error;
+        this.#forget(id);
+      }
     }
   }
 
@@ -455,64 +411,45 @@ export class Session extends EventTarget {
     }
   }
 
-  #raise({ conversation_id, message_ids, user_id, read_at }, status) {
+  #raise(receipt, status) {
+    const { conversation_id, message_ids, read_at } = receipt;
     this.thread(conversation_id).raise(message_ids, status, read_at);
-    const last = this.conversations.get(conversation_id)?.last_message;
-    if (last && message_ids.includes(last.id) && last.sender_id !== user_id && last.status !== "read") last.status = status;
+    this.inbox.raise(receipt, status);
     this.#emit("thread", { conversationId: conversation_id });
     this.#emit("list");
   }
 
   #bury(conversationId, id, deleted_at) {
     this.thread(conversationId).bury(id, deleted_at);
-    const last = this.conversations.get(conversationId)?.last_message;
-    if (last?.id === id) Object.assign(last, { content: "", deleted_at });
+    this.inbox.bury(conversationId, id, deleted_at);
     this.#emit("thread", { conversationId });
     this.#emit("list");
   }
 
-  #setTyping(conversationId, userId, is_typing) {
+  #setTyping(conversationId, userId, isTyping) {
     if (userId === this.me.id) return;
-    clearTimeout(this.#typing.get(conversationId));
-    const was = this.#typing.delete(conversationId);
-    if (is_typing) this.#typing.set(conversationId, setTimeout(() => this.#setTyping(conversationId, userId, false), TYPING_MS));
-    if (was || is_typing) this.#emit("typing", { conversationId });
-  }
-
-  #setPresence({ user_id, status, last_seen }) {
-    for (const { id, other_user } of this.conversations.values()) {
-      if (other_user.id !== user_id) continue;
-      Object.assign(other_user, { status, last_seen: last_seen ?? null });
-      this.#emit("presence", { conversationId: id });
-    }
+    const tell = () => this.#emit("typing", { conversationId });
+    if (this.inbox.setTyping(conversationId, isTyping, tell)) tell();
   }
 
   #putConversation(conversation) {
     if (!conversation) return;
-    this.conversations.set(conversation.id, conversation);
+    this.inbox.put(conversation);
     this.#emit("list");
     this.#emit("presence", { conversationId: conversation.id });
   }
 
-  #setUnread(number) {
-    this.unread = number ?? 0;
-    this.#emit("unread");
+  #forget(conversationId) {
+    this.inbox.forget(conversationId);
+    this.#threads.delete(conversationId);
+    this.#toRead.delete(conversationId);
+    this.#emit("gone", { conversationId });
+    this.#emit("list");
   }
 
   #emit(type, detail = {}) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-/** The reactions with one person's emoji added or taken away. */
-export function withReaction(reactions, emoji, userId, added) {
-  const kept = reactions
-    .map((reaction) => (reaction.emoji === emoji ? { ...reaction, user_ids: reaction.user_ids.filter((id) => id !== userId) } : reaction))
-    .map((reaction) => (added && reaction.emoji === emoji ? { ...reaction, user_ids: [...reaction.user_ids, userId] } : reaction))
-    .map((reaction) => ({ ...reaction, count: reaction.user_ids.length }))
-    .filter(({ count }) => count > 0);
-  const isNew = added && !kept.some((reaction) => reaction.emoji === emoji);
-  return isNew ? [...kept, { emoji, count: 1, user_ids: [userId] }] : kept;
 }
 
 function presenceNow() {

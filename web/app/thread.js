@@ -68,3 +68,14 @@ export class Thread {
     }
   }
 }
+
+/** The reactions with one person's emoji added or taken away. */
+export function withReaction(reactions, emoji, userId, added) {
+  const kept = reactions
+    .map((reaction) => (reaction.emoji === emoji ? { ...reaction, user_ids: reaction.user_ids.filter((id) => id !== userId) } : reaction))
+    .map((reaction) => (added && reaction.emoji === emoji ? { ...reaction, user_ids: [...reaction.user_ids, userId] } : reaction))
+    .map((reaction) => ({ ...reaction, count: reaction.user_ids.length }))
+    .filter(({ count }) => count > 0);
+  const isNew = added && !kept.some((reaction) => reaction.emoji === emoji);
+  return isNew ? [...kept, { emoji, count: 1, user_ids: [userId] }] : kept;
+}

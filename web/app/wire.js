@@ -13,8 +13,8 @@ export class Wire {
   /** `ends` are the two phones' {session, role}. */
   constructor(ends) {
     this.list = h("ol", { class: "wire-lines" });
-    this.latency = h("b", {}, "–");
-    this.latencyNote = h("span", { class: "muted" }, "from tap to the other phone");
+    this.latency = h("b", {}, "Live");
+    this.latencyNote = h("span", { class: "muted" }, "what the two phones hear and say");
     this.element = h(
       "aside",
       { class: "wire", testid: "wire", "aria-label": "Events on the wire" },
@@ -45,6 +45,7 @@ export class Wire {
     const sentAt = this.#sentAt.get(id);
     if (sentAt === undefined) return;
     this.#sentAt.delete(id);
+    this.latencyNote.textContent = "from phone to phone, stored on the way";
     this.latency.textContent = `${(performance.now() - sentAt).toFixed(1)} ms`;
   }
 }
@@ -57,7 +58,7 @@ function row({ role, direction, event, hint: text }) {
 function hint(event, data) {
   if (data?.message?.seq) return `seq ${data.message.seq}`;
   if (event === "unread_count") return String(data.unread_count);
-  if (event === "user_presence" ) return data.status;
+  if (event === "user_presence") return data.status;
   if (event === "typing" || event === "user_typing") return data.is_typing ? "begins" : "ends";
   if (event === "message_reaction") return data.emoji;
   if (Array.isArray(data?.message_ids)) return `${data.message_ids.length} ${data.message_ids.length === 1 ? "message" : "messages"}`;

@@ -56,7 +56,7 @@ export class ChatScreen {
   }
 
   get conversation() {
-    return this.phone.session.conversations.get(this.target.conversationId);
+    return this.phone.session.inbox.get(this.target.conversationId);
   }
 
   shown() {
@@ -124,7 +124,8 @@ export class ChatScreen {
       const unread = this.conversation?.unread_count ?? 0;
       if (unread > 0) {
         const foreign = session.thread(conversationId).messages.filter(({ sender_id, is_read }) => sender_id !== session.me.id && !is_read);
-        this.#firstUnread = foreign.at(-Math.min(unread, foreign.length))?.id ?? null;
+        // With more unread than were loaded, the line would stand in the wrong place.
+        this.#firstUnread = unread <= foreign.length ? foreign.at(-unread).id : null;
       }
     }
     this.#render();
@@ -198,8 +199,10 @@ export class ChatScreen {
     const { session } = this.phone;
     const other = this.conversation?.other_user ?? this.target.otherUser;
     const product = this.conversation?.product ?? this.target.product;
-    const line = presenceLine(other.status, other.last_seen);
-    const status = session.live.isOnline ? (other.status ?? "offline") : "offline";
+    // Without a connection nobody knows whether the other is there.
+    const { isOnline } = session.live;
+    const line = isOnline ? presenceLine(other.status, other.last_seen) : "waiting for a connection…";
+    const status = isOnline ? (other.status ?? "offline") : "offline";
     const signature = JSON.stringify([other, product, line, status]);
     if (signature !== this.headSignature) {
       this.headSignature = signature;
@@ -214,7 +217,7 @@ export class ChatScreen {
   }
 
   #refreshTyping() {
-    const isTyping = this.target.conversationId !== null && this.phone.session.isTyping(this.target.conversationId);
+    const isTyping = this.target.conversationId !== null && this.phone.session.inbox.isTyping(this.target.conversationId);
     if (this.typing.hidden !== isTyping) return;
     this.typing.hidden = !isTyping;
     if (this.#followsNewest) this.#toNewest();

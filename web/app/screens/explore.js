@@ -27,7 +27,7 @@ export class ExploreScreen {
 
   #open(product) {
     const { phone } = this;
-    const conversation = phone.session.find(product.id, phone.peer.id);
+    const conversation = phone.session.inbox.find(product.id, phone.peer.id);
     const first = phone.peer.name.split(" ")[0];
     const label = phone.role === "owner" ? (conversation ? `Chat with ${first}` : null) : conversation ? `Continue with ${first}` : `Message ${first}`;
     const close = phone.sheet(

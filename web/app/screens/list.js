@@ -37,11 +37,11 @@ export class ListScreen {
 
   #refresh() {
     const { session, role } = this.phone;
-    const archived = session.can("archive") ? session.list(true) : [];
+    const archived = session.can("archive") ? session.inbox.list(true) : [];
     if (archived.length === 0) this.#showsArchive = false;
-    const shown = this.#showsArchive ? archived : session.list(false);
+    const shown = this.#showsArchive ? archived : session.inbox.list(false);
     this.title.textContent = this.#showsArchive ? "Archived" : "Chats";
-    this.searchButton.hidden = !session.can("search") || session.conversations.size === 0;
+    this.searchButton.hidden = !session.can("search") || session.inbox.conversations.size === 0;
     this.archiveRow.hidden = archived.length === 0;
     fill(this.archiveRow, icon(this.#showsArchive ? "back" : "archive"), h("span", {}, this.#showsArchive ? "All chats" : "Archived"), !this.#showsArchive && h("span", { class: "muted" }, String(archived.length)));
     reconcile(this.items, shown.map((conversation) => this.#item(conversation)));
@@ -51,7 +51,7 @@ export class ListScreen {
 
   #item(conversation) {
     const { session } = this.phone;
-    const isTyping = session.isTyping(conversation.id);
+    const isTyping = session.inbox.isTyping(conversation.id);
     const { other_user, product, last_message, unread_count } = conversation;
     const time = listTime(conversation.last_message_at);
     const signature = JSON.stringify([other_user, product, last_message, unread_count, isTyping, time, conversation.is_muted, conversation.is_blocked]);

@@ -59,7 +59,7 @@ export class SearchScreen {
 
   #hit(hit) {
     const { phone } = this;
-    const conversation = phone.session.conversations.get(hit.conversation_id);
+    const conversation = phone.session.inbox.get(hit.conversation_id);
     const isOwn = hit.sender_id === phone.session.me.id;
     const sender = isOwn ? "You" : (conversation?.other_user.name ?? hit.sender?.name ?? "");
     const open = () => conversation && phone.openConversation(conversation, { jumpTo: hit.id });

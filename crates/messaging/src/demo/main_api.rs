@@ -79,7 +79,7 @@ const PRODUCTS: [Product; 5] = [
     },
     Product {
         id: 2,
-        title: "City bicycle with basket",
+        title: "City bicycle",
         description: "Seven gears, a bell you will like, and room for the groceries.",
         price_per_day: 12.5,
         picture: "/demo/pictures/bicycle.svg",
@@ -95,7 +95,7 @@ const PRODUCTS: [Product; 5] = [
     },
     Product {
         id: 4,
-        title: "Cordless hammer drill",
+        title: "Hammer drill",
         description: "18 volts, two batteries, a case of bits for wood, stone and metal.",
         price_per_day: 9.0,
         picture: "/demo/pictures/drill.svg",
@@ -103,7 +103,7 @@ const PRODUCTS: [Product; 5] = [
     },
     Product {
         id: 5,
-        title: "Bright studio by the park",
+        title: "Studio by the park",
         description: "One room, one very good sofa, coffee on the house. From one night on.",
         price_per_day: 74.0,
         picture: "/demo/pictures/flat.svg",

@@ -93,6 +93,8 @@ const ASSETS: &[Asset] = &[
     asset!("app/composer.js" as SCRIPT),
     asset!("app/dom.js" as SCRIPT),
     asset!("app/format.js" as SCRIPT),
+    asset!("app/inbox.js" as SCRIPT),
+    asset!("app/journal.js" as SCRIPT),
     asset!("app/live.js" as SCRIPT),
     asset!("app/main.js" as SCRIPT),
     asset!("app/outbox.js" as SCRIPT),
