@@ -11,7 +11,7 @@
 //   chat, product-card, presence (data-status), chat-menu, search-chat, message (data-message-id,
 //   data-seq, data-own, data-status=sending|failed|sent|delivered|read), bubble, tick (data-status),
 //   typing, day, unread-line, edited, quote, picture, reaction (data-emoji), not-sent, jump,
-//   quick-reply, message-more, composer, send, attach, file-input
+//   lightbox, quick-reply, message-more, composer, send, attach, file-input
 //   react (data-emoji), reply, edit, delete, retry, discard, archive, unarchive, mute, unmute,
 //   block, delete-conversation, search-input, search-hit (data-message-id), wire
 

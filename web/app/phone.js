@@ -130,7 +130,7 @@ export class Phone {
 
   /** A picture, as large as the phone. */
   lightbox(url, alt) {
-    const close = this.sheet("Picture", h("button", { type: "button", class: "lightbox", "aria-label": "Close picture", onclick: () => close() }, h("img", { src: url, alt })));
+    const close = this.sheet("Picture", h("button", { type: "button", class: "lightbox", testid: "lightbox", "aria-label": "Close picture", onclick: () => close() }, h("img", { src: url, alt }), icon("close")));
   }
 
   #build() {
@@ -142,7 +142,7 @@ export class Phone {
     this.roots = { chats: new ListScreen(this), explore: new ExploreScreen(this) };
     this.tabs = h(
       "nav",
-      { class: "tabs", "aria-label": "Sections" },
+      { class: "tabs", "aria-label": `Sections of ${this.session.me.name}'s phone` },
       this.#tab("explore", "explore", this.role === "owner" ? "Listings" : "Explore"),
       this.#tab("chats", "chats", "Chats", this.badge),
     );

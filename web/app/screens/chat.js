@@ -29,11 +29,11 @@ export class ChatScreen {
   constructor(phone, target, { jumpTo } = {}) {
     this.phone = phone;
     this.target = target;
-    this.messages = h("ol", { class: "messages", role: "log", "aria-label": `Messages with ${target.otherUser.name}`, onkeydown: (event) => this.#walk(event) });
+    this.messages = h("ol", { class: "messages", "aria-label": `Messages with ${target.otherUser.name}`, onkeydown: (event) => this.#walk(event) });
     this.typing = h("div", { class: "typing", testid: "typing", hidden: true }, h("span", { class: "typing-dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), h("span", { class: "sr" }, `${target.otherUser.name} is typing`));
     this.quick = h("div", { class: "quick", hidden: true });
     this.spinner = h("div", { class: "older", hidden: true, "aria-hidden": "true" }, h("i"));
-    this.scroller = h("div", { class: "scroller chat-scroller", tabindex: "-1", onscroll: () => this.#scrolled() }, this.spinner, h("div", { class: "push-down" }), this.messages, this.typing, this.quick);
+    this.scroller = h("div", { class: "scroller chat-scroller", tabindex: "-1", onscroll: () => this.#scrolled() }, this.spinner, h("div", { class: "push-down" }), h("div", { role: "log", "aria-label": "New messages" }, this.messages), this.typing, this.quick);
     this.jump = h("button", { type: "button", class: "jump", hidden: true, testid: "jump", onclick: () => this.#toNewest(true) }, icon("down"), h("span"));
     this.person = h("span", { class: "person" });
     this.card = h("div", { class: "product-card", testid: "product-card" });

@@ -64,7 +64,7 @@ export class ListScreen {
     const isOwn = last_message?.sender_id === phone.session.me.id;
     const line = isTyping
       ? h("span", { class: "typing-word" }, "typing…")
-      : h("span", { class: "snippet" }, isOwn && !last_message.deleted_at && tick(last_message.status ?? "sent"), h("span", {}, preview(last_message)));
+      : h("span", { class: "snippet" }, isOwn && !last_message.deleted_at && tick(last_message.status ?? "sent"), h("span", { class: last_message && !last_message.content && last_message.type === "text" ? "gone" : "" }, preview(last_message)));
     const row = h(
       "li",
       { class: unread_count > 0 ? "unread" : "" },
