@@ -37,12 +37,11 @@ export class Outbox {
       status: "sending",
       error: null,
       attempts: 0,
+      patience: null,
     };
     this.entries.push(entry);
     this.changed(target);
-    setTimeout(() => {
-      if (entry.status === "sending" && this.entries.includes(entry)) this.#fail(entry, "No connection.", false);
-    }, PATIENCE_MS);
+    this.#watch(entry);
     this.#pump(target);
     return entry;
   }
@@ -50,6 +49,7 @@ export class Outbox {
   /** Tries a failed entry again, under the same id. */
   retry(entry) {
     Object.assign(entry, { status: "sending", error: null, attempts: 0 });
+    this.#watch(entry);
     this.changed(entry.target);
     this.#pump(entry.target);
   }
@@ -63,7 +63,9 @@ export class Outbox {
   /** The line is back: everything that only lacked a connection goes out now. */
   flush() {
     for (const entry of this.entries) {
-      if (entry.status === "failed" && !entry.isFinal) Object.assign(entry, { status: "sending", error: null, attempts: 0 });
+      if (entry.status !== "failed" || entry.isFinal) continue;
+      Object.assign(entry, { status: "sending", error: null, attempts: 0 });
+      this.#watch(entry);
     }
     for (const target of new Set(this.entries.map((entry) => entry.target))) {
       this.changed(target);
@@ -139,6 +141,11 @@ export class Outbox {
     else await pause(Math.max((error.retryAfter_s ?? 0) * 1000, 300 * 2 ** entry.attempts));
   }
 
+  #watch(entry) {
+    clearTimeout(entry.patience);
+    entry.patience = setTimeout(() => entry.status === "sending" && this.#fail(entry, "No connection.", false), PATIENCE_MS);
+  }
+
   /** `isFinal`: asking again by itself would change nothing; the person may still try. */
   #fail(entry, error, isFinal) {
     Object.assign(entry, { status: "failed", error, isFinal });
@@ -146,6 +153,7 @@ export class Outbox {
   }
 
   #remove(entry) {
+    clearTimeout(entry.patience);
     this.entries = this.entries.filter((other) => other !== entry);
     // The picture may still be on screen until the stored one has loaded.
     if (entry.previewUrl) setTimeout(() => URL.revokeObjectURL(entry.previewUrl), 30_000);
