@@ -2,7 +2,7 @@
 // Rows are built from data alone and replaced when that changes; see `reconcile`.
 
 import { h, icon, iconButton, safeUrl } from "./dom.js";
-import { clockTime, isFewEmoji, preview } from "./format.js";
+import { clockTime, isFewEmoji, linked, preview } from "./format.js";
 import { messageMenu, onLongPress, unsentMenu } from "./actions.js";
 import { tick } from "./parts.js";
 
@@ -91,7 +91,11 @@ function bubbleClass({ content, deleted_at, attachment, file_url, previewUrl }) 
 
 function text(message, meta) {
   const content = message.deleted_at ? "Message deleted" : message.content;
-  return h("div", { class: `text ${content ? "" : "only-meta"}` }, h("span", { class: "words", dir: "auto" }, content), h("span", { class: "meta" }, ...meta));
+  return h("div", { class: `text ${content ? "" : "only-meta"}` }, h("span", { class: "words", dir: "auto" }, ...words(content)), h("span", { class: "meta" }, ...meta));
+}
+
+function words(content) {
+  return linked(content).map(({ text: part, href }) => (href ? h("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, part) : part));
 }
 
 function quote(chat, original) {

@@ -138,6 +138,19 @@ export function debounce(delay_ms, action) {
   return later;
 }
 
+/** Calls `action` once before the next frame is drawn, however often it is asked to. */
+export function eachFrame(action) {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      action();
+    });
+  };
+}
+
 /** A random identifier; `randomUUID` is missing where the page is not served over https or localhost. */
 export function randomId() {
   if (crypto.randomUUID) return crypto.randomUUID();

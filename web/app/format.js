@@ -72,6 +72,21 @@ export function isFewEmoji(text) {
   return graphemes.length <= 3;
 }
 
+/** A text cut into plain parts and web addresses: `[{text, href?}]`. Only http(s) is an address. */
+export function linked(text) {
+  const parts = [];
+  let at = 0;
+  for (const match of text.matchAll(/\bhttps?:\/\/[^\s<>"]+/gi)) {
+    // A full stop or a closing bracket after an address belongs to the sentence.
+    const href = match[0].replace(/[.,;:!?)\]}'…]+$/, "");
+    if (match.index > at) parts.push({ text: text.slice(at, match.index) });
+    parts.push({ text: href, href });
+    at = match.index + href.length;
+  }
+  if (at < text.length) parts.push({ text: text.slice(at) });
+  return parts;
+}
+
 function daysBetween(earlier, later) {
   const midnight = (date) => Date.UTC(date.getFullYear(), date.getMonth(), date.getDate());
   return Math.round((midnight(later) - midnight(earlier)) / DAY_MS);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { count, dayLabel, isFewEmoji, presenceLine, preview, price } from "../app/format.js";
+import { count, dayLabel, isFewEmoji, linked, presenceLine, preview, price } from "../app/format.js";
 
 const now = new Date(2025, 11, 5, 12, 0);
 const at = (day, hour = 9, minute = 0) => new Date(2025, 11, day, hour, minute).toISOString();
@@ -33,6 +33,16 @@ test("a preview is one line, whatever the message is", () => {
 test("up to three emoji and nothing else are shown large", () => {
   for (const text of ["👍", "👍🎉❤️", "👩‍👩‍👧‍👦", "👍🏽 🎉"]) assert.equal(isFewEmoji(text), true, text);
   for (const text of ["", "👍 ok", "👍👍👍👍", "12", "#"]) assert.equal(isFewEmoji(text), false, text);
+});
+
+test("web addresses are found, without the punctuation after them", () => {
+  assert.deepEqual(linked("see (https://example.test/a?b=1). Ok"), [
+    { text: "see (" },
+    { text: "https://example.test/a?b=1", href: "https://example.test/a?b=1" },
+    { text: "). Ok" },
+  ]);
+  for (const text of ["javascript:alert(1)", "no address", "data:text/html,x"]) assert.deepEqual(linked(text), [{ text }]);
+  assert.deepEqual(linked(""), []);
 });
 
 test("large counts are cut", () => {

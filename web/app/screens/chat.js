@@ -2,7 +2,7 @@
 // newest message unless one has scrolled up, loads older ones on the way up and marks as read what
 // comes into view.
 
-import { debounce, fill, h, icon, iconButton, reconcile } from "../dom.js";
+import { eachFrame, fill, h, icon, iconButton, reconcile } from "../dom.js";
 import { dayLabel, presenceLine, sameDay } from "../format.js";
 import { conversationMenu } from "../actions.js";
 import { dayRow, entryRow, entrySignature, messageRow, messageSignature, unreadRow } from "../bubble.js";
@@ -24,6 +24,7 @@ export class ChatScreen {
   #firstUnread = null;
   #missed = 0;
   #hasAppeared = false;
+  #isGone = false;
 
   /** `target` is {conversationId | null, otherUser, product}; `jumpTo` a message to show. */
   constructor(phone, target, { jumpTo } = {}) {
@@ -65,6 +66,7 @@ export class ChatScreen {
   }
 
   destroy() {
+    this.#isGone = true;
     this.composer.leave();
     this.seen.disconnect();
     for (const stop of this.#listeners) stop();
@@ -97,15 +99,18 @@ export class ChatScreen {
       source.addEventListener(type, action);
       this.#listeners.push(() => source.removeEventListener(type, action));
     };
+    // A burst of messages is drawn once.
+    const render = eachFrame(() => this.#isGone || this.#render());
     on(session, "thread", ({ detail }) => {
       const isOurs = detail.target === this.target || (this.target.conversationId && detail.conversationId === this.target.conversationId);
       if (!isOurs) return;
       if (detail.target === this.target && this.target.conversationId) this.#adopted();
-      this.#render();
+      render();
     });
     on(session, "arrived", ({ detail }) => detail.message.conversation_id === this.target.conversationId && this.#arrived(detail.message));
     on(session, "typing", ({ detail }) => detail.conversationId === this.target.conversationId && this.#refreshTyping());
-    for (const type of ["presence", "list", "connection", "features"]) on(session, type, debounce(16, () => this.#refreshHead()));
+    const refreshHead = eachFrame(() => this.#refreshHead());
+    for (const type of ["presence", "list", "connection", "features"]) on(session, type, refreshHead);
     // What came while the tab was hidden is seen when it is looked at.
     on(document, "visibilitychange", () => document.visibilityState === "visible" && this.#observe());
     const sizes = new ResizeObserver(() => this.#followsNewest && this.#toNewest());

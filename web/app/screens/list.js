@@ -1,7 +1,7 @@
 // The list of conversations, newest first, with the archive behind one row.
 // What a row looks like lives here; what is in it, in `session.js`.
 
-import { debounce, fill, h, icon, iconButton, reconcile } from "../dom.js";
+import { eachFrame, fill, h, icon, iconButton, reconcile } from "../dom.js";
 import { count, listTime, preview } from "../format.js";
 import { conversationMenu, onLongPress } from "../actions.js";
 import { avatar, productPicture, tick } from "../parts.js";
@@ -23,7 +23,7 @@ export class ListScreen {
       h("header", { class: "root-bar" }, avatar(session.me, "s"), this.title),
       h("div", { class: "scroller" }, this.searchButton, this.archiveRow, this.items, this.empty),
     );
-    const refresh = debounce(16, () => this.#refresh());
+    const refresh = eachFrame(() => this.#refresh());
     for (const type of ["list", "typing", "presence", "features"]) session.addEventListener(type, refresh);
     // "14:05" becomes "Yesterday" by itself.
     setInterval(refresh, 60_000);
