@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod content;
 pub mod delivery;
+pub mod demo;
 pub mod errors;
 pub mod http;
 pub mod identity;
