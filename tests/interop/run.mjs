@@ -1,0 +1,74 @@
+// Runs the suites of this folder, each in a process of its own, and closes with `N passed, N failed`.
+//
+//   node run.mjs [--browser | --all] [suite …]
+//
+// `suite` is the beginning of a file's name. Without any: all but the browser's, which `--browser` runs alone and
+// `--all` with the others. A skipped test says why; with CI=true it counts as failed, since nothing may be skipped there.
+
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const folder = fileURLToPath(new URL('.', import.meta.url));
+const args = process.argv.slice(2);
+const wanted = args.filter((arg) => !arg.startsWith('--'));
+const isBrowser = (file) => file.startsWith('browser');
+const files = readdirSync(folder)
+  .filter((file) => file.endsWith('.test.mjs'))
+  .filter((file) => (wanted.length > 0 ? wanted.some((name) => file.startsWith(name)) : args.includes('--all') || isBrowser(file) === args.includes('--browser')));
+
+if (files.length === 0) {
+  console.error(`no suite begins with ${wanted.join(' or ')}`);
+  process.exit(1);
+}
+
+const strict = process.env.CI === 'true';
+const tally = { passed: 0, failed: 0, skipped: 0 };
+// Where each file's reports are in the tree of suites; Node nests them by depth only.
+const paths = new Map();
+
+const stream = run({ files: files.map((file) => join(folder, file)), concurrency: 3 });
+stream.on('test:start', ({ name, nesting, file }) => {
+  const path = paths.get(file) ?? [];
+  path.length = nesting;
+  path.push(name);
+  paths.set(file, path);
+});
+stream.on('test:pass', (report) => {
+  if (isContainer(report)) return;
+  if (report.skip !== undefined) return skipped(report);
+  tally.passed += 1;
+  console.log(`ok      ${title(report)} (${Math.round(report.details.duration_ms)} ms)`);
+});
+stream.on('test:fail', (report) => {
+  const error = report.details.error;
+  // A suite fails with its tests; it is a failure of its own only if a hook of it failed.
+  if (isContainer(report) && error?.failureType === 'subtestsFailed') return;
+  tally.failed += 1;
+  console.log(`FAILED  ${title(report)}`);
+  console.log(`${error?.cause?.stack ?? error?.cause ?? error?.stack ?? error}`.replace(/^/gm, '        '));
+});
+stream.on('test:stderr', ({ message }) => process.stderr.write(message));
+stream.on('test:stdout', ({ message }) => process.stdout.write(message));
+stream.on('end', () => {
+  if (strict && tally.skipped > 0) console.log(`CI=true: the ${tally.skipped} skipped tests count as failed`);
+  console.log(`${tally.passed} passed, ${tally.failed + (strict ? tally.skipped : 0)} failed`);
+  process.exitCode = tally.failed > 0 || tally.passed === 0 || (strict && tally.skipped > 0) ? 1 : 0;
+});
+stream.resume();
+
+function skipped(report) {
+  tally.skipped += 1;
+  console.log(`skipped ${title(report)}: ${report.skip === true ? 'no reason given' : report.skip}`);
+}
+
+/** A suite, or the file around the tests, which some versions of Node report as a test too. */
+function isContainer({ details, name, nesting }) {
+  return details?.type === 'suite' || (nesting === 0 && (files.includes(name) || name.endsWith('.test.mjs')));
+}
+
+function title(report) {
+  const path = (paths.get(report.file) ?? []).slice(0, report.nesting);
+  return [...path, report.name].filter(Boolean).join(' › ');
+}
