@@ -73,9 +73,9 @@ export class World {
 
   /** Fails if any event of any client so far broke its shape, its order or came twice. */
   assertStreams() {
-    for (const client of this.#clients) {
-      assertEventShapes(client.inbox);
-      client.inbox.assertLogHasNoGap();
+    for (const { inbox } of this.#clients) {
+      assertEventShapes(inbox);
+      inbox.assertLogHasNoGap();
     }
   }
 
@@ -100,6 +100,7 @@ export function withWorld(name, options, body) {
     before(() => world.start());
     after(() => world.stop());
     describe('', { concurrency }, () => body(world));
+    it('gave every connection its events in shape, in order and once', () => world.assertStreams());
     it('keeps tokens, texts and addresses out of its log and never panics', () => world.assertLogIsClean());
     if (survives) {
       it('is the same process as at the start, still serving', async () => {
