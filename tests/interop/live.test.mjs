@@ -193,7 +193,8 @@ function liveSuite(world, dialect) {
 
   it('does not call somebody offline who comes back at once', async () => {
     const { renter, owner } = await world.talkingPair();
-    const [watcher, phone] = await connectAll(owner, renter);
+    const watcher = await connect(owner);
+    const phone = await connect(renter);
     await watcher.inbox.next('user_presence', (data) => data.user_id === renter.id && data.status === 'online');
     phone.drop();
     await sleep(1_000);

@@ -10,6 +10,8 @@ import { join } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { GROUP } from './support/world.mjs';
+
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const args = process.argv.slice(2);
 const wanted = args.filter((arg) => !arg.startsWith('--'));
@@ -25,15 +27,13 @@ if (files.length === 0) {
 
 const strict = process.env.CI === 'true';
 const tally = { passed: 0, failed: 0, skipped: 0 };
-// Where each file's reports are in the tree of suites; Node nests them by depth only.
-const paths = new Map();
+// Where the reports are in the tree of suites: Node tells only their depth, and never mixes those of two files.
+const path = [];
 
 const stream = run({ files: files.map((file) => join(folder, file)), concurrency: 3 });
-stream.on('test:start', ({ name, nesting, file }) => {
-  const path = paths.get(file) ?? [];
+stream.on('test:start', ({ name, nesting }) => {
   path.length = nesting;
   path.push(name);
-  paths.set(file, path);
 });
 stream.on('test:pass', (report) => {
   if (isContainer(report)) return;
@@ -43,8 +43,8 @@ stream.on('test:pass', (report) => {
 });
 stream.on('test:fail', (report) => {
   const error = report.details.error;
-  // A suite fails with its tests; it is a failure of its own only if a hook of it failed.
-  if (isContainer(report) && error?.failureType === 'subtestsFailed') return;
+  // What fails only because of the tests in it has been counted with them; a hook's failure has not.
+  if (error?.failureType === 'subtestsFailed') return;
   tally.failed += 1;
   console.log(`FAILED  ${title(report)}`);
   console.log(`${error?.cause?.stack ?? error?.cause ?? error?.stack ?? error}`.replace(/^/gm, '        '));
@@ -64,11 +64,14 @@ function skipped(report) {
 }
 
 /** A suite, or the file around the tests, which some versions of Node report as a test too. */
-function isContainer({ details, name, nesting }) {
-  return details?.type === 'suite' || (nesting === 0 && (files.includes(name) || name.endsWith('.test.mjs')));
+function isContainer({ details, name }) {
+  return details?.type === 'suite' || isFile(name);
+}
+
+function isFile(name) {
+  return name?.endsWith('.test.mjs');
 }
 
 function title(report) {
-  const path = (paths.get(report.file) ?? []).slice(0, report.nesting);
-  return [...path, report.name].filter(Boolean).join(' › ');
+  return [...path.slice(0, report.nesting), report.name].filter((name) => name !== GROUP && !isFile(name)).join(' › ');
 }

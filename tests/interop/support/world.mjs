@@ -11,6 +11,9 @@ import { MainApi } from './main_api.mjs';
 import { Rest } from './rest.mjs';
 import { Service } from './service.mjs';
 
+/** The name of a suite that only holds tests together; reports leave it out. */
+export const GROUP = '(together)';
+
 // In every text that a test sends, so that a log that repeats one is found out.
 const TEXT_MARK = 'Rhabarber';
 
@@ -99,7 +102,7 @@ export function withWorld(name, options, body) {
     const world = new World({ ...options, name });
     before(() => world.start());
     after(() => world.stop());
-    describe('', { concurrency }, () => body(world));
+    describe(GROUP, { concurrency }, () => body(world));
     it('gave every connection its events in shape, in order and once', () => world.assertStreams());
     it('keeps tokens, texts and addresses out of its log and never panics', () => world.assertLogIsClean());
     if (survives) {
