@@ -1,24 +1,26 @@
-// Runs the suites of this folder, each in a process of its own, and closes with `N passed, N failed`.
+// Runs the suites of this folder and the page's own (web/tests), each in a process of its own, and closes with
+// `N passed, N failed`.
 //
 //   node run.mjs [--browser | --all] [suite …]
 //
 // `suite` is the beginning of a file's name. Without any: all but the browser's, which `--browser` runs alone and
 // `--all` with the others. A skipped test says why; with CI=true it counts as failed, since nothing may be skipped there.
 
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { GROUP } from './support/world.mjs';
 
-const folder = fileURLToPath(new URL('.', import.meta.url));
+const folders = ['.', '../../web/tests'].map((path) => fileURLToPath(new URL(path, import.meta.url))).filter(existsSync);
 const args = process.argv.slice(2);
 const wanted = args.filter((arg) => !arg.startsWith('--'));
 const isBrowser = (file) => file.startsWith('browser');
-const files = readdirSync(folder)
-  .filter((file) => file.endsWith('.test.mjs'))
-  .filter((file) => (wanted.length > 0 ? wanted.some((name) => file.startsWith(name)) : args.includes('--all') || isBrowser(file) === args.includes('--browser')));
+const isWanted = (file) => (wanted.length > 0 ? wanted.some((name) => file.startsWith(name)) : args.includes('--all') || isBrowser(file) === args.includes('--browser'));
+const files = folders
+  .flatMap((folder) => readdirSync(folder).map((file) => join(folder, file)))
+  .filter((file) => isFile(file) && isWanted(basename(file)));
 
 if (files.length === 0) {
   console.error(`no suite begins with ${wanted.join(' or ')}`);
@@ -30,7 +32,7 @@ const tally = { passed: 0, failed: 0, skipped: 0 };
 // Where the reports are in the tree of suites: Node tells only their depth, and never mixes those of two files.
 const path = [];
 
-const stream = run({ files: files.map((file) => join(folder, file)), concurrency: 3 });
+const stream = run({ files, concurrency: 3 });
 stream.on('test:start', ({ name, nesting }) => {
   path.length = nesting;
   path.push(name);
