@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod content;
 pub mod errors;
+pub mod files;
 pub mod identity;
 pub mod ids;
 pub mod limits;
