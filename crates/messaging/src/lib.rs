@@ -3,9 +3,11 @@
 //! `ARCHITECTURE.md` has the picture; imports point downward only:
 //! `http` and `socket` → `chat` → `storage`, `delivery`, `identity`.
 
+pub mod chat;
 pub mod clock;
 pub mod config;
 pub mod content;
+pub mod delivery;
 pub mod errors;
 pub mod files;
 pub mod identity;

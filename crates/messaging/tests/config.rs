@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use messaging::config::{
-    self, Config, DatabaseUrl, Environment, LogFormat, Origins, Rate, RedisTopology, VARIABLES, Visibility,
+    self, Config, DatabaseUrl, Environment, LogFormat, Origins, RedisTopology, VARIABLES, Visibility,
 };
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, String> {
@@ -35,11 +35,7 @@ fn an_empty_environment_gives_the_documented_defaults() {
     assert_eq!(config.uploads.dir, Path::new("./uploads"));
     assert_eq!(config.messages.edit_window.as_secs(), 900);
     assert_eq!(config.messages.event_retention.as_secs(), 30 * 86_400);
-    assert_eq!(config.limits.messages, Some(Rate { per_minute: 60, burst: 20 }));
-    assert_eq!(config.limits.typing, Some(Rate { per_minute: 120, burst: 40 }));
-    assert_eq!(config.limits.reads, Some(Rate { per_minute: 120, burst: 40 }));
-    assert_eq!(config.limits.uploads, Some(Rate { per_minute: 20, burst: 6 }));
-    assert_eq!(config.limits.conversations, Some(Rate { per_minute: 10, burst: 3 }));
+    assert_eq!(config.limits, messaging::limits::Settings::default());
     assert_eq!(config.live.max_payload, 100_000);
     assert_eq!(config.live.max_connections_per_user, Some(20));
     assert_eq!(config.live.max_connections_per_ip, None);
@@ -181,8 +177,7 @@ fn zero_is_no_limit() {
         ("MAX_CONNECTIONS_PER_USER", "0"),
     ])
     .expect("a configuration");
-    assert_eq!((config.limits.messages, config.limits.typing), (None, None));
-    assert_eq!(config.limits.reads, Some(Rate { per_minute: 1, burst: 1 }), "a third of one is still one");
+    assert_eq!((config.limits.messages, config.limits.typing, config.limits.reads), (0, 0, 1));
     assert_eq!((config.live.max_connections, config.live.max_connections_per_user), (None, None));
 }
 

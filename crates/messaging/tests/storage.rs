@@ -1,5 +1,7 @@
 //! The storage on both databases: what is stored, in which order, and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
 mod support;
 
 use std::collections::BTreeMap;

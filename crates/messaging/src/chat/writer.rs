@@ -5,17 +5,19 @@
 //! the conversations of one hash, keep one commit in flight while the next batch fills.
 
 use std::{
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     errors::Error,
-    ids::UserId,
+    ids::MessageId,
     storage::{
-        Store,
+        Store, StoreError,
         batch::{Applied, Batch, NewMessage, Receipt, Receipted, Sent, Target},
     },
 };
@@ -32,29 +34,48 @@ const MAX_UNPUBLISHED: usize = 8;
 
 /// Something for a writer to write, and where to say what became of it.
 enum Command {
-    Send(Box<NewMessage>, Answer<Sent>),
+    Send(Box<NewMessage>, Answer<Stored>),
     Receipt(Receipt, Option<Answer<Receipted>>),
 }
 
 type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
-/// A committed batch with those who wait for its answers.
-pub struct Committed {
+/// A message that is stored, and its JSON text if it is new: made once, for the events and for the answer.
+#[derive(Debug)]
+pub(super) struct Stored {
     /// What became of it.
-    pub applied: Applied,
+    pub(super) sent: Sent,
+    /// The message as everybody sees it.
+    pub(super) json: Option<Arc<str>>,
+}
+
+/// The JSON texts of a batch's new messages.
+pub(super) type Rendered = HashMap<MessageId, Arc<str>>;
+
+/// A committed batch with those who wait for its answers.
+pub(super) struct Committed {
+    /// What became of it.
+    pub(super) applied: Applied,
     waiting: Waiting,
 }
 
 #[derive(Default)]
 struct Waiting {
-    sends: Vec<Answer<Sent>>,
+    sends: Vec<Answer<Stored>>,
     receipts: Vec<Option<Answer<Receipted>>>,
 }
 
 impl Committed {
     /// Answers everybody; to be called once the events are out.
-    pub fn answer(self) {
+    pub(super) fn answer(self, rendered: &Rendered) {
         for (answer, outcome) in self.waiting.sends.into_iter().zip(self.applied.sends) {
+            let outcome = outcome.map(|sent| {
+                let json = match &sent {
+                    Sent::New { message, .. } => rendered.get(&message.id).cloned(),
+                    Sent::Before(_) => None,
+                };
+                Stored { sent, json }
+            });
             // Whoever asked may be gone; the message is stored all the same.
             let _ = answer.send(outcome);
         }
@@ -68,7 +89,7 @@ impl Committed {
 
 /// The queues of all writers. Cheap to clone; the writers end when the last clone is gone.
 #[derive(Clone)]
-pub struct Writers {
+pub(super) struct Writers {
     queues: Vec<mpsc::Sender<Command>>,
 }
 
@@ -80,8 +101,8 @@ impl std::fmt::Debug for Writers {
 
 impl Writers {
     /// Starts the writers. Each committed batch goes to `publish`, one after the other per writer;
-    /// `uncertain` hears of users whose batch may have been stored although it seemed to fail.
-    pub fn start<P, F>(store: &Store, timeout: Duration, publish: P, uncertain: mpsc::UnboundedSender<Vec<UserId>>) -> Self
+    /// `uncertain` is told of a batch that may have been stored although it seemed to fail.
+    pub(super) fn start<P, F>(store: &Store, timeout: Duration, publish: P, uncertain: &Arc<Notify>) -> Self
     where
         P: Fn(Committed) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send,
@@ -96,7 +117,7 @@ impl Writers {
                         publish(batch).await;
                     }
                 });
-                tokio::spawn(write(store.clone(), timeout, commands, committed, uncertain.clone()));
+                tokio::spawn(write(store.clone(), timeout, commands, committed, Arc::clone(uncertain)));
                 queue
             })
             .collect();
@@ -104,7 +125,10 @@ impl Writers {
     }
 
     /// Queues a message and answers where its outcome will come. An error means the queue is full.
-    pub fn send(&self, message: NewMessage) -> Result<oneshot::Receiver<Result<Sent, Error>>, Error> {
+    pub(super) fn send(
+        &self,
+        message: NewMessage,
+    ) -> Result<oneshot::Receiver<Result<Stored, Error>>, Error> {
         let queue = match message.target {
             Target::Conversation(id) => self.queue_of(&id),
             Target::User { receiver_id, product_id } => {
@@ -118,7 +142,7 @@ impl Writers {
     }
 
     /// Queues a receipt and waits for its outcome.
-    pub async fn receipt(&self, receipt: Receipt) -> Result<Receipted, Error> {
+    pub(super) async fn receipt(&self, receipt: Receipt) -> Result<Receipted, Error> {
         let (answer, outcome) = oneshot::channel();
         self.queue_of(&receipt.conversation_id)
             .try_send(Command::Receipt(receipt, Some(answer)))
@@ -127,7 +151,7 @@ impl Writers {
     }
 
     /// Queues a receipt that nobody waits for. Gives it back if the queue is full.
-    pub fn receipt_unattended(&self, receipt: Receipt) -> Result<(), Receipt> {
+    pub(super) fn receipt_unattended(&self, receipt: Receipt) -> Result<(), Receipt> {
         let queue = self.queue_of(&receipt.conversation_id);
         queue.try_send(Command::Receipt(receipt, None)).map_err(|refused| match refused.into_inner() {
             Command::Receipt(receipt, _) => receipt,
@@ -136,7 +160,7 @@ impl Writers {
     }
 
     /// How many commands wait.
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queues.iter().map(|queue| queue.max_capacity() - queue.capacity()).sum()
     }
 
@@ -154,43 +178,61 @@ async fn write(
     timeout: Duration,
     mut commands: mpsc::Receiver<Command>,
     committed: mpsc::Sender<Committed>,
-    uncertain: mpsc::UnboundedSender<Vec<UserId>>,
+    uncertain: Arc<Notify>,
 ) {
     let mut taken = Vec::with_capacity(MAX_BATCH);
     while commands.recv_many(&mut taken, MAX_BATCH).await > 0 {
         let (batch, waiting) = sort(taken.drain(..));
-        let began = Instant::now();
-        // A frozen server answers nothing at all, not even a refusal.
-        let outcome = tokio::time::timeout(timeout, store.apply(&batch)).await;
-        let error = match outcome {
-            Ok(Ok(applied)) => {
-                tracing::debug!(
-                    messages = batch.sends.len(),
-                    receipts = batch.receipts.len(),
-                    duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-                    "a batch was committed"
-                );
-                if committed.send(Committed { applied, waiting }).await.is_err() {
-                    return;
+        let mut parts = vec![(batch, waiting)];
+        while let Some((batch, waiting)) = parts.pop() {
+            match commit(&store, timeout, &batch).await {
+                Ok(applied) => {
+                    if committed.send(Committed { applied, waiting }).await.is_err() {
+                        return;
+                    }
                 }
-                continue;
+                // Some row breaks the statement: alone, it breaks only its own.
+                Err(StoreError::Defect(_)) if batch.sends.len() + batch.receipts.len() > 1 => {
+                    parts.extend(one_by_one(batch, waiting));
+                }
+                Err(error) => {
+                    // The commit may have gone through and only its answer been lost.
+                    uncertain.notify_one();
+                    refuse(waiting, &error);
+                }
             }
-            Ok(Err(error)) => Error::from(error),
-            Err(_) => {
-                tracing::warn!(
-                    timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-                    "the database did not answer a batch in time"
-                );
-                Error::unavailable()
-            }
-        };
-        if !error.retryable() || matches!(error, Error::Internal(_)) {
-            tracing::error!(error = ?error, "a batch failed");
         }
-        // The commit may have gone through and only its answer been lost.
-        let _ = uncertain.send(users_of(&batch));
-        refuse(waiting);
     }
+}
+
+async fn commit(store: &Store, timeout: Duration, batch: &Batch) -> Result<Applied, StoreError> {
+    let began = Instant::now();
+    // A frozen server answers nothing at all, not even a refusal.
+    let applied = tokio::time::timeout(timeout, store.apply(batch))
+        .await
+        .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+    tracing::debug!(
+        messages = batch.sends.len(),
+        receipts = batch.receipts.len(),
+        duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "a batch was committed"
+    );
+    Ok(applied)
+}
+
+/// Last first, so that they are popped in order.
+fn one_by_one(batch: Batch, waiting: Waiting) -> Vec<(Batch, Waiting)> {
+    let sends = batch.sends.into_iter().zip(waiting.sends).map(|(send, answer)| {
+        let batch = Batch { sends: vec![send], receipts: Vec::new() };
+        (batch, Waiting { sends: vec![answer], receipts: Vec::new() })
+    });
+    let receipts = batch.receipts.into_iter().zip(waiting.receipts).map(|(receipt, answer)| {
+        let batch = Batch { sends: Vec::new(), receipts: vec![receipt] };
+        (batch, Waiting { sends: Vec::new(), receipts: vec![answer] })
+    });
+    let mut parts: Vec<_> = sends.chain(receipts).collect();
+    parts.reverse();
+    parts
 }
 
 fn sort(commands: impl Iterator<Item = Command>) -> (Batch, Waiting) {
@@ -210,20 +252,21 @@ fn sort(commands: impl Iterator<Item = Command>) -> (Batch, Waiting) {
     (batch, waiting)
 }
 
-fn users_of(batch: &Batch) -> Vec<UserId> {
-    let senders = batch.sends.iter().map(|send| send.sender_id);
-    let receivers = batch.sends.iter().filter_map(|send| match send.target {
-        Target::User { receiver_id, .. } => Some(receiver_id),
-        Target::Conversation(_) => None,
-    });
-    senders.chain(receivers).chain(batch.receipts.iter().map(|receipt| receipt.user_id)).collect()
-}
-
-fn refuse(waiting: Waiting) {
+fn refuse(waiting: Waiting, error: &StoreError) {
+    let refusal = || match error {
+        StoreError::Defect(_) => Error::internal("the message could not be stored"),
+        StoreError::Unavailable(_) | StoreError::Collision(_) => Error::unavailable(),
+    };
+    match error {
+        StoreError::Defect(_) => tracing::error!(%error, "a message could not be stored"),
+        StoreError::Unavailable(_) | StoreError::Collision(_) => {
+            tracing::warn!(%error, waiting = waiting.sends.len(), "a batch was not stored");
+        }
+    }
     for answer in waiting.sends {
-        let _ = answer.send(Err(Error::unavailable()));
+        let _ = answer.send(Err(refusal()));
     }
     for answer in waiting.receipts.into_iter().flatten() {
-        let _ = answer.send(Err(Error::unavailable()));
+        let _ = answer.send(Err(refusal()));
     }
 }

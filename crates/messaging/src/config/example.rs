@@ -12,7 +12,8 @@ pub fn example_file() -> String {
     let mut text = String::from(
         "# Every variable that Rented Messaging reads. Copy this file to `.env` and change what you need;\n\
          # the real environment wins over it. What is commented out has no default: its line shows an\n\
-         # example. `rented-messaging check-config` prints what the service makes of it.\n",
+         # example. A value with `$`, `#` or blanks goes in single quotes.\n\
+         # `rented-messaging check-config` prints what the service makes of it.\n",
     );
     let mut section = None;
     for variable in VARIABLES {

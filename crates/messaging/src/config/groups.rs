@@ -13,6 +13,7 @@ use super::{
     secret::Secret,
     values::{self, DatabaseUrl, Origins, RedisUrl, TrustedProxies},
 };
+use crate::limits;
 
 /// `NODE_ENV`, or `APP_ENV`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,48 +328,16 @@ impl Messages {
     }
 }
 
-/// What one user may do, on all transports together; `None` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// `RATE_LIMIT_MESSAGES` with `RATE_LIMIT_BURST`.
-    pub messages: Option<Rate>,
-    /// `RATE_LIMIT_TYPING`.
-    pub typing: Option<Rate>,
-    /// `RATE_LIMIT_READS`.
-    pub reads: Option<Rate>,
-    /// `RATE_LIMIT_UPLOADS`.
-    pub uploads: Option<Rate>,
-    /// `RATE_LIMIT_CONVERSATIONS`.
-    pub conversations: Option<Rate>,
-}
-
-/// A token bucket: it holds `burst` and gains `per_minute`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many a minute, in the long run.
-    pub per_minute: u32,
-    /// How many at once, at least one.
-    pub burst: u32,
-}
-
-impl Limits {
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
-        let burst = reader.number("RATE_LIMIT_BURST", 1..=u64::from(u32::MAX))?;
-        let per_minute = reader.limit("RATE_LIMIT_MESSAGES")?;
-        let mut with_a_third = |name| {
-            let per_minute = reader.limit(name)?;
-            Ok::<_, ConfigError>(
-                per_minute.map(|per_minute| Rate { per_minute, burst: (per_minute / 3).max(1) }),
-            )
-        };
-        Ok(Self {
-            messages: per_minute.map(|per_minute| Rate { per_minute, burst }),
-            typing: with_a_third("RATE_LIMIT_TYPING")?,
-            reads: with_a_third("RATE_LIMIT_READS")?,
-            uploads: with_a_third("RATE_LIMIT_UPLOADS")?,
-            conversations: with_a_third("RATE_LIMIT_CONVERSATIONS")?,
-        })
-    }
+pub(super) fn read_limits(reader: &mut Reader) -> Result<limits::Settings, ConfigError> {
+    let mut per_minute = |name| reader.number(name, 0..=u64::from(u32::MAX));
+    Ok(limits::Settings {
+        messages: per_minute("RATE_LIMIT_MESSAGES")?,
+        typing: per_minute("RATE_LIMIT_TYPING")?,
+        reads: per_minute("RATE_LIMIT_READS")?,
+        uploads: per_minute("RATE_LIMIT_UPLOADS")?,
+        conversations: per_minute("RATE_LIMIT_CONVERSATIONS")?,
+        burst: reader.number("RATE_LIMIT_BURST", 1..=u64::from(u32::MAX))?,
+    })
 }
 
 /// Live connections; a limit of `None` is none.

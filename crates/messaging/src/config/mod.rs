@@ -14,8 +14,8 @@ use std::{collections::HashMap, fmt, io, path::Path};
 
 pub use example::example_file;
 pub use groups::{
-    Cors, Database, Environment, Jwt, JwtVerification, Limits, Live, Log, LogFormat, MainApi, Messages,
-    Metrics, Rate, Redis, Server, Tls, Uploads,
+    Cors, Database, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages, Metrics,
+    Redis, Server, Tls, Uploads,
 };
 pub use reader::ConfigError;
 pub use secret::Secret;
@@ -23,6 +23,8 @@ pub use values::{DatabaseUrl, Origins, RedisTopology, RedisUrl, TrustedProxies};
 pub use variables::{Section, VARIABLES, Variable, Visibility};
 
 use reader::Reader;
+
+use crate::limits;
 
 /// Everything that an operator can set.
 #[derive(Debug, Clone)]
@@ -46,7 +48,7 @@ pub struct Config {
     /// Rules about messages.
     pub messages: Messages,
     /// What one user may do in a minute.
-    pub limits: Limits,
+    pub limits: limits::Settings,
     /// Live connections.
     pub live: Live,
     /// Logs.
@@ -100,7 +102,7 @@ impl Config {
             cors: Cors::read(&mut reader, environment)?,
             uploads: Uploads::read(&mut reader)?,
             messages: Messages::read(&mut reader)?,
-            limits: Limits::read(&mut reader)?,
+            limits: groups::read_limits(&mut reader)?,
             live: Live::read(&mut reader)?,
             log: Log::read(&mut reader, environment)?,
             metrics: Metrics::read(&mut reader)?,

@@ -92,10 +92,7 @@ impl std::fmt::Debug for Hub {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
-            hasher: RandomState::new(),
-        }
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(), hasher: RandomState::new() }
     }
 }
 
@@ -163,8 +160,7 @@ impl Hub {
         let mut shard = self.shard(user).lock();
         let Some(stream) = shard.get_mut(&user) else { return GoLive::Gone };
         let Some(delivered) = stream.delivered else { return GoLive::Behind };
-        let Some(subscription) =
-            stream.subscriptions.iter_mut().find(|one| one.receiver.id() == connection)
+        let Some(subscription) = stream.subscriptions.iter_mut().find(|one| one.receiver.id() == connection)
         else {
             return GoLive::Gone;
         };
@@ -287,7 +283,12 @@ impl Hub {
         self.shards.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()
     }
 
-    fn with<T>(&self, user: UserId, connection: u64, change: impl FnOnce(&mut Subscription) -> T) -> Option<T> {
+    fn with<T>(
+        &self,
+        user: UserId,
+        connection: u64,
+        change: impl FnOnce(&mut Subscription) -> T,
+    ) -> Option<T> {
         let mut shard = self.shard(user).lock();
         let stream = shard.get_mut(&user)?;
         stream.subscriptions.iter_mut().find(|one| one.receiver.id() == connection).map(change)
@@ -346,6 +347,10 @@ mod tests {
 
         fn emit(&self, event: &Event) {
             self.heard.lock().push(event.name().to_owned());
+        }
+
+        fn queued_bytes(&self) -> usize {
+            0
         }
 
         fn close(&self, _reason: CloseReason) {}

@@ -8,6 +8,8 @@ pub trait Receiver: Send + Sync {
     fn id(&self) -> u64;
     /// Takes an event; never waits.
     fn emit(&self, event: &Event);
+    /// Bytes that were emitted and not yet read.
+    fn queued_bytes(&self) -> usize;
     /// Ends the connection after what was emitted.
     fn close(&self, reason: CloseReason);
 }
@@ -19,6 +21,10 @@ impl<H: Handler> Receiver for Client<H> {
 
     fn emit(&self, event: &Event) {
         Self::emit(self, event);
+    }
+
+    fn queued_bytes(&self) -> usize {
+        Self::queued_bytes(self)
     }
 
     fn close(&self, reason: CloseReason) {

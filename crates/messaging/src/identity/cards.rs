@@ -75,9 +75,23 @@ pub struct ProductCard {
     pub image_urls: Vec<String>,
     /// The price of a day, in the marketplace's currency.
     pub price_per_day: Option<f64>,
+    /// Whose it is, where that is known; not on the wire.
+    pub owner_id: Option<UserId>,
 }
 
 impl ProductCard {
+    /// The card of a product of which only the id is known.
+    pub fn unknown(id: ProductId) -> Self {
+        Self {
+            id,
+            title: format!("Product {id}"),
+            thumbnail_url: None,
+            image_urls: Vec::new(),
+            price_per_day: None,
+            owner_id: None,
+        }
+    }
+
     /// Reads a product as the main API writes it; `None` where there is no valid `id`.
     pub fn from_main_api(product: &Map<String, Value>) -> Option<Self> {
         let id = ProductId(positive_id(product.get("id")?)?);
@@ -85,7 +99,7 @@ impl ProductCard {
         let images = product.get("image_urls").and_then(Value::as_array);
         Some(Self {
             id,
-            title: if title.is_empty() { format!("Product {id}") } else { title },
+            title: if title.is_empty() { Self::unknown(id).title } else { title },
             thumbnail_url: address(product.get("thumbnail_url")),
             image_urls: images
                 .into_iter()
@@ -94,6 +108,7 @@ impl ProductCard {
                 .take(IMAGES)
                 .collect(),
             price_per_day: amount(product.get("price_per_day")),
+            owner_id: product.get("owner").and_then(|owner| positive_id(owner.get("id")?)).map(UserId),
         })
     }
 }

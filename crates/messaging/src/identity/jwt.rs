@@ -46,7 +46,11 @@ impl JwtCheck {
         self.check_claims(&claims.ok_or(Refused)?, now)
     }
 
-    fn check_claims(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Option<Timestamp>, Refused> {
+    fn check_claims(
+        &self,
+        claims: &Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Refused> {
         let time = |name: &str| match claims.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => seconds(value).map(Some).ok_or(Refused),
@@ -59,7 +63,9 @@ impl JwtCheck {
             return Err(Refused);
         }
         let issuer = claims.get("iss").and_then(Value::as_str);
-        if !self.issuers.is_empty() && !issuer.is_some_and(|issuer| self.issuers.iter().any(|ours| ours == issuer)) {
+        if !self.issuers.is_empty()
+            && !issuer.is_some_and(|issuer| self.issuers.iter().any(|ours| ours == issuer))
+        {
             return Err(Refused);
         }
         Ok(expires)
@@ -193,11 +199,16 @@ mod tests {
             format!("{}.{claims}.", part(json!({"alg": "none"}))),
             format!("{}.{claims}.{signature}", part(json!({"alg": "none"}))),
             format!("{}.{claims}.{signature}", part(json!({"alg": "RS256"}))),
-            format!("{}.{}.{signature}", part(json!({"alg": "HS256", "typ": "JWT"})), part(json!({"sub": "2"}))),
+            format!(
+                "{}.{}.{signature}",
+                part(json!({"alg": "HS256", "typ": "JWT"})),
+                part(json!({"sub": "2"}))
+            ),
             format!("{signed}."),
             format!("{signed}.!"),
             encode(&Header::default(), &json!({}), &other_secret).expect("signed"),
-            encode(&Header::new(Algorithm::HS512), &json!({}), &EncodingKey::from_secret(SECRET)).expect("signed"),
+            encode(&Header::new(Algorithm::HS512), &json!({}), &EncodingKey::from_secret(SECRET))
+                .expect("signed"),
             encode(&Header::default(), &json!([1]), &EncodingKey::from_secret(SECRET)).expect("signed"),
         ] {
             assert_eq!(check(&[]).check(&bad, NOW), Err(Refused), "{bad}");
@@ -215,7 +226,10 @@ mod tests {
     #[test]
     fn without_a_key_an_end_is_read_and_nothing_refused() {
         let check = JwtCheck { verification: None, issuers: vec!["x".to_owned()] };
-        assert_eq!(check.check(&sign(&json!({"exp": at(-60)})), NOW), Ok(Some(NOW.minus(Duration::from_secs(60)))));
+        assert_eq!(
+            check.check(&sign(&json!({"exp": at(-60)})), NOW),
+            Ok(Some(NOW.minus(Duration::from_secs(60))))
+        );
         assert_eq!(check.check(&sign(&json!({"exp": "soon"})), NOW), Ok(None));
     }
 }

@@ -108,7 +108,9 @@ impl fmt::Display for Cause {
             Self::PageExpired => formatter.write_str("answered 419"),
             Self::Throttled => formatter.write_str("answered 429"),
             Self::Redirected => formatter.write_str("answered with a redirect"),
-            Self::ServerError(status) | Self::UnexpectedStatus(status) => write!(formatter, "answered {status}"),
+            Self::ServerError(status) | Self::UnexpectedStatus(status) => {
+                write!(formatter, "answered {status}")
+            }
             Self::NotJson => formatter.write_str("answered with something that is not JSON"),
             Self::Malformed => formatter.write_str("answered with JSON of another shape"),
             Self::TooLarge => formatter.write_str("answered with more than a megabyte"),
@@ -270,11 +272,15 @@ impl fmt::Debug for MainApi {
 }
 
 impl Inner {
-    async fn get(&self, permits: &Semaphore, path: &str, token: Option<&Token>) -> Result<Answer, Unavailable> {
+    async fn get(
+        &self,
+        permits: &Semaphore,
+        path: &str,
+        token: Option<&Token>,
+    ) -> Result<Answer, Unavailable> {
         let permit = tokio::time::timeout(self.timeout, permits.acquire()).await.map_err(|_| Cause::Busy)?;
         let _permit = permit.map_err(|_| Cause::Busy)?;
-        let mut request =
-            self.client.get(format!("{}{path}", self.base)).header(ACCEPT, "application/json");
+        let mut request = self.client.get(format!("{}{path}", self.base)).header(ACCEPT, "application/json");
         if let Some(token) = token {
             let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()));
             let mut bearer = bearer.map_err(|_| Cause::Malformed)?;

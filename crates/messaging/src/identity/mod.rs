@@ -10,6 +10,7 @@ mod flights;
 mod jwt;
 pub mod main_api;
 pub mod profiles;
+mod saver;
 mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -112,7 +113,9 @@ impl Identity {
             }
             let answer = inner.flights.join(key, || Arc::clone(inner).ask(key, token.clone())).await;
             match answer {
-                Some(Ok(checked)) if inner.cache.stands(&key, &checked) => return Ok(caller(&checked, token)),
+                Some(Ok(checked)) if inner.cache.stands(&key, &checked) => {
+                    return Ok(caller(&checked, token));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(UserError::Invalid)) => return Err(Error::Unauthenticated),
                 Some(Err(UserError::Unavailable(Unavailable { retry_after, .. }))) => {

@@ -1,6 +1,10 @@
 //! The bearer token: bounded, masked, wiped. Opaque to us: never split, never stored.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -10,7 +14,7 @@ use zeroize::Zeroizing;
 const MAX_BYTES: usize = 8 * 1024;
 
 /// A bearer token as the main API knows it. Cheap to clone; wiped when the last clone goes.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(Arc<Zeroizing<String>>);
 
 impl Token {
@@ -36,6 +40,12 @@ impl Token {
     }
 }
 
+impl Hash for Token {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Token(***)")
@@ -44,11 +54,11 @@ impl fmt::Debug for Token {
 
 /// What caches know a token by: a keyed hash, from which it cannot be found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenKey([u8; 32]);
+pub(super) struct TokenKey([u8; 32]);
 
 impl TokenKey {
     /// HMAC-SHA256 of the token.
-    pub fn new(key: &[u8; 32], token: &Token) -> Self {
+    pub(super) fn new(key: &[u8; 32], token: &Token) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
         mac.update(token.expose().as_bytes());
         Self(mac.finalize().into_bytes().into())
@@ -74,8 +84,19 @@ mod tests {
     #[test]
     fn what_cannot_be_a_token_is_none() {
         let too_long = "x".repeat(MAX_BYTES + 1);
-        for text in ["", " ", "Bearer", "Bearer ", "Bearer Bearer x", "a b", "a\nb", "a\0b", "é", "Basic abc", &too_long]
-        {
+        for text in [
+            "",
+            " ",
+            "Bearer",
+            "Bearer ",
+            "Bearer Bearer x",
+            "a b",
+            "a\nb",
+            "a\0b",
+            "é",
+            "Basic abc",
+            &too_long,
+        ] {
             assert_eq!(parsed(text), None, "{text:?}");
         }
         assert!(parsed(&"x".repeat(MAX_BYTES)).is_some());

@@ -388,6 +388,13 @@ async fn attempt<C: Statements + Send>(
             *outcome = Some(Err(refusal));
         }
     }
+    // A refused message may have been stored before the reason for the refusal came up.
+    let refused = |(send, outcome): (&NewMessage, &Option<Result<Sent, Error>>)| {
+        send.client_message_id.is_some() && matches!(outcome, Some(Err(_)))
+    };
+    if !look_for_replays && batch.sends.iter().zip(&sends).any(refused) {
+        return Ok(Attempt::ReplaysAmong);
+    }
     check_quoted(connection, &batch.sends, &mut sends, &conversation_ids, &mut references).await?;
 
     let mut entries = Vec::new();

@@ -163,19 +163,4 @@ impl Store {
         };
         Ok(counted)
     }
-
-    /// The users who share a conversation with `user`, the most recent first.
-    pub async fn partners(&self, user: UserId, limit: i64) -> Result<Vec<UserId>> {
-        Ok(on!(self, read, pool => sqlx::query_scalar(
-            "select o.user_id from conversation_participants p
-             join conversations c on c.id = p.conversation_id
-             join conversation_participants o on o.conversation_id = p.conversation_id and o.user_id <> p.user_id
-             where p.user_id = $1 and c.last_seq > 0
-             group by o.user_id order by max(c.last_message_at) desc nulls last limit $2",
-        )
-        .bind(user)
-        .bind(limit)
-        .fetch_all(pool)
-        .await?))
-    }
 }

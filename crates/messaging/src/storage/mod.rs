@@ -11,6 +11,7 @@ pub mod conversations;
 pub mod log;
 pub mod messages;
 mod postgres;
+pub mod presence;
 pub mod profiles;
 pub mod rows;
 mod sqlite;

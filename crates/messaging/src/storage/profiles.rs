@@ -130,42 +130,4 @@ impl Store {
             }
         })
     }
-
-    /// When each of these users was last seen, as far as it is known and they do not hide it.
-    pub async fn last_seen(&self, users: &[UserId]) -> Result<Vec<(UserId, Option<Timestamp>, bool)>> {
-        let ids = IdList(users.iter().map(|user| user.0).collect());
-        Ok(match &self.database {
-            Database::Postgres { read, .. } => {
-                sqlx::query_as(
-                    "select user_id, last_seen, is_private from user_presence where user_id = any($1)",
-                )
-                .bind(ids)
-                .fetch_all(read)
-                .await?
-            }
-            Database::Sqlite { read, .. } => {
-                sqlx::query_as(
-                    "select user_id, last_seen, is_private from user_presence
-                     where user_id in (select value from json_each($1))",
-                )
-                .bind(ids)
-                .fetch_all(read)
-                .await?
-            }
-        })
-    }
-
-    /// Remembers when a user was last seen.
-    pub async fn set_last_seen(&self, user: UserId, at: Timestamp) -> Result<()> {
-        on!(self, write, pool => sqlx::query(
-            "insert into user_presence (user_id, last_seen) values ($1, $2)
-             on conflict (user_id) do update set last_seen = excluded.last_seen",
-        )
-        .bind(user)
-        .bind(at)
-        .execute(pool)
-        .await
-        .map(drop)?);
-        Ok(())
-    }
 }

@@ -5,7 +5,7 @@ use std::{
     str::FromStr,
 };
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::secret::Secret;
@@ -26,6 +26,15 @@ impl DatabaseUrl {
     /// The embedded database in this folder.
     pub(crate) fn embedded(data_dir: &Path) -> Self {
         Self::Sqlite(data_dir.join(FILE))
+    }
+
+    /// The URL to connect with: it may hold a password, and is not for show.
+    pub fn to_url(&self) -> String {
+        const SPECIAL: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+        match self {
+            Self::Postgres(url) => url.expose().to_owned(),
+            Self::Sqlite(path) => format!("sqlite:{}", utf8_percent_encode(&path.to_string_lossy(), SPECIAL)),
+        }
     }
 
     /// Reads `postgres://…`, `postgresql://…`, `sqlite:path` or `sqlite://path`.
@@ -74,7 +83,10 @@ mod tests {
             ("sqlite:///var/x.db", "/var/x.db"),
             ("sqlite:/var/my%20data/x.db?mode=rwc", "/var/my data/x.db"),
         ] {
-            assert_eq!(DatabaseUrl::parse(url), Ok(DatabaseUrl::Sqlite(path.into())));
+            let parsed = DatabaseUrl::parse(url).expect("a URL");
+            assert_eq!(parsed, DatabaseUrl::Sqlite(path.into()));
+            let options = sqlx::sqlite::SqliteConnectOptions::from_str(&parsed.to_url()).expect("a URL");
+            assert_eq!(options.get_filename(), Path::new(path));
         }
     }
 

@@ -1,0 +1,129 @@
+//! The handle to one client, for the service to keep and to send to.
+//!
+//! Owns identity, session and the authenticated mark; the queue behind [`Client::emit`] is in `link`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use crate::event::{Event, Message};
+use crate::handler::{CloseReason, Dialect, Handler};
+use crate::link::{Link, Outgoing};
+
+/// One client: a plain connection, or one namespace of a Socket.IO connection. Cheap to clone; keeping it does
+/// not keep the connection open.
+pub struct Client<H: Handler>(Arc<Inner<H>>);
+
+struct Inner<H: Handler> {
+    link: Arc<Link>,
+    id: u64,
+    /// The namespace's place in `EdgeConfig::namespaces`.
+    namespace: u16,
+    authenticated: AtomicBool,
+    session: H::Session,
+}
+
+impl<H: Handler> Client<H> {
+    pub(crate) fn new(link: Arc<Link>, namespace: u16) -> Self {
+        let id = link.shared.next_id();
+        let authenticated = AtomicBool::new(false);
+        Self(Arc::new(Inner { link, id, namespace, authenticated, session: H::Session::default() }))
+    }
+
+    /// A number that no other client of this process has had.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The language it speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.0.link.dialect
+    }
+
+    /// The Socket.IO namespace it is in; `/` on other dialects.
+    pub fn namespace(&self) -> &str {
+        self.0.link.shared.config.namespaces.get(usize::from(self.0.namespace)).map_or("/", String::as_str)
+    }
+
+    pub(crate) fn namespace_index(&self) -> u16 {
+        self.0.namespace
+    }
+
+    /// What the service keeps with it.
+    pub fn session(&self) -> &H::Session {
+        &self.0.session
+    }
+
+    /// Its address, after trusted proxies.
+    pub fn remote(&self) -> IpAddr {
+        self.0.link.remote
+    }
+
+    /// Marks it authenticated, which ends the wait of `auth_timeout`.
+    pub fn set_authenticated(&self) {
+        self.0.authenticated.store(true, Ordering::Release);
+        self.0.link.authenticate();
+    }
+
+    /// Whether it was marked so.
+    pub fn is_authenticated(&self) -> bool {
+        self.0.authenticated.load(Ordering::Acquire)
+    }
+
+    /// Queues an event; never blocks.
+    ///
+    /// A client with more than `queue_bytes` unread, or one that reads too slowly for too long, is closed as a
+    /// slow consumer. To a client that is gone or going, nothing is sent.
+    pub fn emit(&self, event: &Event) {
+        let link = &self.0.link;
+        let namespace = self.namespace();
+        if namespace == "/" {
+            link.push(self.0.id, Outgoing::Event(event.clone()));
+        } else {
+            link.push(self.0.id, Outgoing::Text(event.packet(namespace).into()));
+            for attachment in event.attachments() {
+                link.push(self.0.id, Outgoing::Binary(attachment.clone()));
+            }
+        }
+    }
+
+    /// Queues a bare Engine.IO message; nothing happens on other dialects.
+    pub fn send(&self, message: Message) {
+        if self.dialect() != Dialect::EngineIo {
+            return;
+        }
+        let item = match message {
+            Message::Text(text) => Outgoing::Text(Bytes::from(format!("4{text}"))),
+            Message::Binary(bytes) => Outgoing::Binary(bytes),
+        };
+        self.0.link.push(self.0.id, item);
+    }
+
+    /// Bytes queued for its connection that it has not read yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.link.queued_bytes()
+    }
+
+    /// Ends its connection once what was queued has gone out, within `close_timeout`.
+    pub fn close(&self, reason: CloseReason) {
+        self.0.link.close(reason.into());
+    }
+}
+
+impl<H: Handler> Clone for Client<H> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<H: Handler> std::fmt::Debug for Client<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.0.id)
+            .field("dialect", &self.dialect())
+            .field("authenticated", &self.is_authenticated())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! The outbound side of one connection: a bounded queue of shared encodings and the wish to close.
+//!
+//! Owns what other tasks may touch of a connection; its own task (`driver`) takes from here and writes. Knows
+//! no handler, so the clock and the registry can hold links of any service.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Waker;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::event::Event;
+use crate::handler::{CloseReason, Dialect};
+use crate::shared::Shared;
+use crate::wheel::Alarm;
+
+/// One thing to send, free of the transport it will leave by.
+#[derive(Debug, Clone)]
+pub(crate) enum Outgoing {
+    /// A shared event, in the namespace `/` or on plain.
+    Event(Event),
+    /// An Engine.IO text packet, its type included.
+    Text(Bytes),
+    /// An Engine.IO binary message.
+    Binary(Bytes),
+    /// Whole WebSocket frames; never queued while the transport is polling.
+    Frames(Bytes),
+}
+
+impl Outgoing {
+    fn len(&self, dialect: Dialect) -> usize {
+        match self {
+            Self::Event(event) => event.frames(dialect).len(),
+            Self::Text(bytes) | Self::Binary(bytes) | Self::Frames(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// What is held back while a client is being let in: its CONNECT reply goes first.
+#[derive(Debug)]
+struct Held {
+    client: u64,
+    items: Vec<Outgoing>,
+}
+
+#[derive(Debug, Default)]
+struct Outbound {
+    queue: VecDeque<Outgoing>,
+    /// Bytes queued or taken and not yet written.
+    bytes: usize,
+    held: Option<Box<Held>>,
+    closing: Option<Ending>,
+    /// The last words are queued; nothing comes after them.
+    sealed: bool,
+    waker: Option<Waker>,
+}
+
+impl Outbound {
+    /// Whether what the service emits is dropped: after a close, except while a shutdown still lets work under
+    /// way finish.
+    fn refuses(&self) -> bool {
+        let winding_down =
+            |ending: Ending| matches!(ending.reason, CloseReason::Shutdown | CloseReason::Restart);
+        self.sealed || self.closing.is_some_and(|ending| !winding_down(ending))
+    }
+
+    /// Makes room for that many bytes, or gives the client up.
+    fn make_room(&mut self, len: usize, limit: usize) -> bool {
+        if self.bytes > 0 && self.bytes.saturating_add(len) > limit {
+            self.closing.get_or_insert(CloseReason::SlowConsumer.into());
+            self.sealed = true;
+            self.queue = VecDeque::new();
+            self.held = None;
+            return false;
+        }
+        self.bytes += len;
+        true
+    }
+}
+
+/// Why a connection ends and the WebSocket close code that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) reason: CloseReason,
+    pub(crate) code: u16,
+}
+
+impl From<CloseReason> for Ending {
+    fn from(reason: CloseReason) -> Self {
+        let code = match reason {
+            CloseReason::Client | CloseReason::Transport => 1000,
+            CloseReason::Protocol => 1002,
+            CloseReason::TooBig => 1009,
+            CloseReason::PingTimeout | CloseReason::Stalled => 1008,
+            // "Try again later": the client may come back and catch up.
+            CloseReason::SlowConsumer => 1013,
+            CloseReason::Unauthenticated | CloseReason::Refused => 4401,
+            CloseReason::Kicked(code) => code,
+            CloseReason::Restart => 1012,
+            CloseReason::Shutdown => 1001,
+        };
+        Self { reason, code }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) shared: Arc<Shared>,
+    alarm: Alarm,
+    out: Mutex<Outbound>,
+    pub(crate) id: u64,
+    pub(crate) remote: IpAddr,
+    pub(crate) dialect: Dialect,
+    standing: AtomicU8,
+}
+
+/// Let in and not authenticated yet, authenticated, gone.
+const WAITING: u8 = 0;
+const AUTHENTICATED: u8 = 1;
+const GONE: u8 = 2;
+
+impl Link {
+    pub(crate) fn new(shared: Arc<Shared>, id: u64, remote: IpAddr, dialect: Dialect) -> Self {
+        Self {
+            shared,
+            alarm: Alarm::default(),
+            out: Mutex::default(),
+            id,
+            remote,
+            dialect,
+            standing: AtomicU8::new(WAITING),
+        }
+    }
+
+    pub(crate) fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    /// Queues something of that client; over the limit, the connection is closed instead.
+    pub(crate) fn push(&self, client: u64, item: Outgoing) {
+        let len = item.len(self.dialect);
+        let mut out = self.out.lock();
+        if out.refuses() {
+            return;
+        }
+        if out.make_room(len, self.shared.config.queue_bytes) {
+            match &mut out.held {
+                Some(held) if held.client == client => {
+                    held.items.push(item);
+                    return;
+                }
+                _ => out.queue.push_back(item),
+            }
+        }
+        wake(out);
+    }
+
+    /// Queues something that the connection's own task has to say; it needs no waking.
+    pub(crate) fn push_own(&self, item: Outgoing) {
+        let len = item.len(self.dialect);
+        let mut out = self.out.lock();
+        if !out.sealed && out.make_room(len, self.shared.config.queue_bytes) {
+            out.queue.push_back(item);
+        }
+    }
+
+    /// Holds back what is pushed for that client until [`Link::release`].
+    pub(crate) fn hold(&self, client: u64) {
+        self.out.lock().held = Some(Box::new(Held { client, items: Vec::new() }));
+    }
+
+    /// Queues `first`, then what was held back, or drops that.
+    pub(crate) fn release(&self, first: Outgoing, keep: bool) {
+        let mut out = self.out.lock();
+        let held = out.held.take();
+        if out.sealed {
+            return;
+        }
+        out.bytes += first.len(self.dialect);
+        out.queue.push_back(first);
+        for item in held.into_iter().flat_map(|held| held.items) {
+            if keep {
+                out.queue.push_back(item);
+            } else {
+                out.bytes = out.bytes.saturating_sub(item.len(self.dialect));
+            }
+        }
+    }
+
+    /// Asks the connection to end once what is queued has gone out. The first reason stays.
+    pub(crate) fn close(&self, ending: Ending) {
+        let mut out = self.out.lock();
+        if out.closing.is_none() {
+            out.closing = Some(ending);
+            wake(out);
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        wake(self.out.lock());
+    }
+
+    /// Whether and why the connection is to end.
+    pub(crate) fn closing(&self) -> Option<Ending> {
+        self.out.lock().closing
+    }
+
+    /// Remembers whom to wake.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut out = self.out.lock();
+        match &mut out.waker {
+            Some(known) if known.will_wake(waker) => {}
+            other => *other = Some(waker.clone()),
+        }
+    }
+
+    /// Accounts for `written` bytes, takes up to `items` things or about `bytes` bytes, and says how many bytes
+    /// those have.
+    pub(crate) fn take(
+        &self,
+        written: usize,
+        mut items: usize,
+        bytes: usize,
+        mut each: impl FnMut(Outgoing),
+    ) -> usize {
+        let mut out = self.out.lock();
+        out.bytes = out.bytes.saturating_sub(written);
+        let mut taken = 0;
+        while items > 0 && taken < bytes {
+            let Some(item) = out.queue.pop_front() else { break };
+            taken += item.len(self.dialect);
+            items -= 1;
+            each(item);
+        }
+        if out.queue.is_empty() && out.queue.capacity() > 0 {
+            out.queue = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Lets nothing more in, and forgets what is queued unless it shall still go out.
+    pub(crate) fn shut(&self, ending: Ending, keep_queue: bool) {
+        let mut out = self.out.lock();
+        out.closing.get_or_insert(ending);
+        out.held = None;
+        if !keep_queue {
+            out.queue = VecDeque::new();
+        }
+    }
+
+    /// Queues the last words of a connection that lets nothing more in.
+    pub(crate) fn push_last(&self, words: Vec<Outgoing>) {
+        let mut out = self.out.lock();
+        out.sealed = true;
+        out.queue.extend(words);
+    }
+
+    /// Bytes queued and not yet written.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.out.lock().bytes
+    }
+
+    /// Marks the connection authenticated, unless it is or is gone.
+    pub(crate) fn authenticate(&self) {
+        let changed =
+            self.standing.compare_exchange(WAITING, AUTHENTICATED, Ordering::AcqRel, Ordering::Relaxed);
+        if changed.is_ok() {
+            self.shared.addresses.authenticated(self.remote);
+        }
+    }
+
+    /// Marks the connection gone and frees what it held; says whether it was authenticated.
+    pub(crate) fn retire(&self) -> bool {
+        let mut out = self.out.lock();
+        out.closing.get_or_insert(CloseReason::Transport.into());
+        out.sealed = true;
+        out.queue = VecDeque::new();
+        out.held = None;
+        out.bytes = 0;
+        out.waker = None;
+        self.standing.swap(GONE, Ordering::AcqRel) == AUTHENTICATED
+    }
+}
+
+/// Wakes after the lock is gone, so that the woken task does not run into it.
+fn wake(mut out: parking_lot::MutexGuard<'_, Outbound>) {
+    let waker = out.waker.take();
+    drop(out);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

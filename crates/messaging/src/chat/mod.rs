@@ -1,0 +1,149 @@
+//! Every rule, once: what a user may do and see, on whichever transport.
+//!
+//! The only caller of `storage`; publishes after the commit. `http` and `socket` decode, call one
+//! method here and encode. Each file is one capability; background work is in [`tasks`].
+
+pub mod events;
+mod fold;
+mod input;
+mod live;
+mod presence;
+mod reading;
+mod receipts;
+mod send;
+mod tasks;
+mod typing;
+pub mod views;
+mod writer;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Clock,
+    delivery::hub::Hub,
+    identity::Directory,
+    ids::{ConversationId, UserId},
+    limits::Limits,
+    storage::Store,
+};
+
+pub use input::{Fields, MarkRead, SendMessage};
+pub use live::{Since, Subscribed, parse_conversation, parse_status};
+pub use presence::PresenceView;
+pub use reading::{Page, PageRequest};
+pub use receipts::ReadAnswer;
+pub use send::{MessageSent, PendingSend, SentMessage};
+pub use typing::parse_typing;
+use writer::Writers;
+
+/// What the rules need to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a statement or a batch may take.
+    pub db_timeout: Duration,
+    /// `MAX_CONNECTIONS_PER_USER`.
+    pub max_connections_per_user: usize,
+    /// How long the users' logs are kept.
+    pub event_retention: Duration,
+    /// How long a message may be edited.
+    pub edit_window: Duration,
+}
+
+/// The service's rules and state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    hub: Hub,
+    directory: Directory,
+    limits: Limits,
+    clock: Clock,
+    settings: Settings,
+    /// Set once, right after the rest: the writers publish through what they are part of.
+    writers: OnceLock<Writers>,
+    /// Users whose stream is being mended from the log.
+    mending: Mutex<HashSet<UserId>>,
+    /// Told when the log may have gone further than was published.
+    uncertain: Arc<Notify>,
+    fold: fold::Fold,
+    heads: live::Heads,
+    /// Messages that reached a live connection and are not yet marked as delivered.
+    reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
+    presence: presence::Presence,
+    typing: typing::Typing,
+}
+
+impl Chat {
+    /// Starts the rules with their writers and background tasks, which end when the last clone is gone.
+    pub fn start(
+        store: Store,
+        directory: Directory,
+        limits: Limits,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        let chat = Self {
+            inner: Arc::new(Inner {
+                heads: live::Heads::start(store.clone()),
+                hub: Hub::default(),
+                directory,
+                limits,
+                clock,
+                writers: OnceLock::new(),
+                mending: Mutex::default(),
+                uncertain: Arc::default(),
+                fold: fold::Fold::default(),
+                reached: Mutex::default(),
+                presence: presence::Presence::default(),
+                typing: typing::Typing::default(),
+                store,
+                settings,
+            }),
+        };
+        let weak = chat.downgrade();
+        let publish = move |committed: writer::Committed| {
+            let weak = weak.clone();
+            async move {
+                match Self::upgrade(&weak) {
+                    Some(chat) => chat.publish(committed).await,
+                    None => committed.answer(&writer::Rendered::new()),
+                }
+            }
+        };
+        let inner = &chat.inner;
+        let writers = Writers::start(&inner.store, inner.settings.db_timeout, publish, &inner.uncertain);
+        inner.writers.set(writers).expect("set once");
+        tasks::start(&chat);
+        chat
+    }
+
+    fn writers(&self) -> &Writers {
+        self.inner.writers.get().expect("set in `start`")
+    }
+
+    /// The database, for health checks and settings.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// What is known of users and products.
+    pub fn directory(&self) -> &Directory {
+        &self.inner.directory
+    }
+
+    /// The local connections.
+    pub fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+}

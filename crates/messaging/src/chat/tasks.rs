@@ -1,0 +1,90 @@
+//! What goes on by itself: folded news, delivery marks, presence, typing, mending, retention.
+//!
+//! Each is a small loop that ends when the service's last handle is gone.
+
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::{Chat, fold, live::WeakChat, presence, receipts, typing};
+
+/// Old log entries are looked for this often.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// Entries deleted in one transaction: short enough not to hold up a commit.
+const RETENTION_CHUNK: i64 = 2000;
+/// After a failed batch, streams are compared with their logs this much later.
+const RECOVERY_DELAY: Duration = Duration::from_secs(1);
+/// Users whose streams are compared at once.
+const RECOVERY_CHUNK: usize = 500;
+
+pub(super) fn start(chat: &Chat) {
+    every(chat, fold::INTERVAL, |chat| async move { chat.tell_folded().await });
+    every(chat, receipts::INTERVAL, |chat| async move { chat.mark_reached() });
+    every(chat, presence::INTERVAL, |chat| async move { chat.tell_presence().await });
+    every(chat, typing::INTERVAL, |chat| async move { chat.expire_typing() });
+    every(chat, RETENTION_INTERVAL, |chat| async move { chat.forget_old_events().await });
+    recover(chat);
+}
+
+fn every<F>(chat: &Chat, interval: Duration, work: impl Fn(Chat) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send,
+{
+    let weak: WeakChat = chat.downgrade();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(chat) = Chat::upgrade(&weak) else { return };
+            work(chat).await;
+        }
+    });
+}
+
+fn recover(chat: &Chat) {
+    let (weak, uncertain) = (chat.downgrade(), std::sync::Arc::clone(&chat.inner.uncertain));
+    tokio::spawn(async move {
+        loop {
+            uncertain.notified().await;
+            tokio::time::sleep(RECOVERY_DELAY).await;
+            let Some(chat) = Chat::upgrade(&weak) else { return };
+            if chat.compare_streams().await.is_err() {
+                // The database is still away; look again.
+                chat.inner.uncertain.notify_one();
+            }
+        }
+    });
+}
+
+impl Chat {
+    /// Reads on in the log of every user here whose stream is behind it.
+    async fn compare_streams(&self) -> crate::errors::Result<()> {
+        for chunk in self.inner.hub.users().chunks(RECOVERY_CHUNK) {
+            for (user, head) in self.inner.store.log_heads(chunk).await? {
+                while let Some(delivered) = self.inner.hub.delivered(user)
+                    && delivered < head
+                {
+                    if !self.read_on(user, delivered).await? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget_old_events(&self) {
+        let before = self.inner.clock.now().minus(self.inner.settings.event_retention);
+        loop {
+            match self.inner.store.prune_log(before, RETENTION_CHUNK).await {
+                Ok(gone) if gone > 0 => tracing::info!(entries = gone, "old log entries were forgotten"),
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "old log entries could not be forgotten");
+                    return;
+                }
+            }
+        }
+    }
+}
