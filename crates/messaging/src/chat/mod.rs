@@ -3,6 +3,8 @@
 //! The only caller of `storage`; publishes after the commit. `http` and `socket` decode, call one
 //! method here and encode. Each file is one capability; background work is in [`tasks`].
 
+mod changes;
+mod edit;
 pub mod events;
 mod fold;
 mod input;
@@ -34,6 +36,7 @@ use crate::{
     storage::Store,
 };
 
+pub use edit::{EditMessage, parse_message};
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use presence::PresenceView;
