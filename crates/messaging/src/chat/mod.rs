@@ -3,7 +3,9 @@
 //! The only caller of `storage`; publishes after the commit. `http` and `socket` decode, call one
 //! method here and encode. Each file is one capability; background work is in [`tasks`].
 
+mod blocks;
 mod changes;
+mod conversations;
 mod edit;
 pub mod events;
 mod fold;
@@ -36,6 +38,8 @@ use crate::{
     storage::Store,
 };
 
+pub use blocks::{BlockAnswer, BlockView};
+pub use conversations::MuteConversation;
 pub use edit::{EditMessage, parse_message};
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};

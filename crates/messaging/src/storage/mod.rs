@@ -6,9 +6,11 @@
 //! do what live in `chat`, except those that only hold inside the transaction.
 
 pub mod batch;
+pub mod blocks;
 pub mod changes;
 mod connect;
 pub mod conversations;
+pub mod flags;
 pub mod log;
 pub mod messages;
 mod postgres;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use edge::{CloseReason, Event};
 use messaging::{
-    chat::{Chat, SendMessage, Settings, Since, views::ConversationView},
+    chat::{Chat, PageRequest, SendMessage, Settings, Since, views::ConversationView},
     clock::Clock,
     config::Config,
     delivery::receiver::Receiver,
@@ -89,6 +89,12 @@ impl World {
         conversation: ConversationId,
     ) -> Result<ConversationView> {
         self.chat.get_conversation(&caller(user), conversation).await
+    }
+
+    pub(crate) async fn list(&self, user: UserId, archived: bool) -> Vec<ConversationId> {
+        let request = PageRequest { page: 1, limit: 100 };
+        let page = self.chat.list_conversations(&caller(user), archived, request).await.unwrap();
+        page.items.iter().map(|conversation| conversation.id).collect()
     }
 
     /// What the user's log has after `since`: event names and data.
