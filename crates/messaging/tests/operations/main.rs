@@ -5,6 +5,7 @@
 
 mod conversations;
 mod messages;
+mod reactions;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

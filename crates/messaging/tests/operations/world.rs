@@ -12,7 +12,7 @@ use messaging::{
     identity::{Caller, Directory, MainApi, Token, UserProfile},
     ids::{ConversationId, MessageId, UserId},
     limits::{self, Limits},
-    storage::{Store, messages::Window},
+    storage::{Store, log::EventKind, messages::Window},
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -97,11 +97,15 @@ impl World {
         page.items.iter().map(|conversation| conversation.id).collect()
     }
 
-    /// What the user's log has after `since`: event names and data.
+    /// What the user's log has after `since`: event names and data. Without deliveries: looking at a
+    /// history or a log delivers it, a moment later.
     pub(crate) async fn log(&self, user: UserId, since: i64) -> Vec<(&'static str, Value)> {
         let stretch = self.chat.sync(user, since, 10_000).await.unwrap();
         let events = stretch.events.iter();
-        events.map(|event| (event.kind.name(), serde_json::from_str(&event.data).unwrap())).collect()
+        events
+            .filter(|event| event.kind != EventKind::MessageDelivered)
+            .map(|event| (event.kind.name(), serde_json::from_str(&event.data).unwrap()))
+            .collect()
     }
 
     /// The newest place in each of the two logs.
