@@ -15,5 +15,7 @@ pub mod http;
 pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod logging;
+pub mod server;
 pub mod socket;
 pub mod storage;
