@@ -30,10 +30,7 @@ impl FromRequestParts<AppState> for Authenticated {
 }
 
 /// `POST /auth/validate-token`: 200 either way; an invalid token is `valid: false`, not an error.
-pub(super) async fn validate_token(
-    State(state): State<AppState>,
-    body: JsonText,
-) -> Result<Response, Error> {
+pub(super) async fn validate_token(State(state): State<AppState>, body: JsonText) -> Result<Response, Error> {
     let mut fields = Fields::parse(&body.0)?;
     let token = fields.text("token").filter(|token| !token.trim().is_empty());
     if token.is_none() && !fields.is_refused() {

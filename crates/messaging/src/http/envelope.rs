@@ -98,12 +98,8 @@ impl<T: Serialize> Success<T> {
             meta: &'a Map<String, Value>,
         }
         self.meta.insert("timestamp".into(), json!(now));
-        let frame = Frame {
-            success: self.status.is_success(),
-            flat: &self.flat,
-            data: &self.data,
-            meta: &self.meta,
-        };
+        let frame =
+            Frame { success: self.status.is_success(), flat: &self.flat, data: &self.data, meta: &self.meta };
         match serde_json::to_vec(&frame) {
             Ok(body) => {
                 let mut response = (self.status, body).into_response();

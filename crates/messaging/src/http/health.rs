@@ -42,7 +42,10 @@ pub(super) async fn get_ready(State(state): State<AppState>) -> Response {
         let message = "The service is not ready.";
         let details = json!({"retryable": true, "retry_after": 1});
         answer = answer
-            .with_flat("error", json!({"code": "SERVICE_UNAVAILABLE", "message": message, "details": details}))
+            .with_flat(
+                "error",
+                json!({"code": "SERVICE_UNAVAILABLE", "message": message, "details": details}),
+            )
             .with_flat("message", message)
             .with_header("retry-after", 1.into());
     }
