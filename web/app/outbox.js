@@ -73,6 +73,15 @@ export class Outbox {
     }
   }
 
+  /** Everything was loaded anew: what waits for a conversation that is not the same any more begins one. */
+  reconsider(inbox) {
+    for (const { target } of this.entries) {
+      const conversation = inbox.get(target.conversationId);
+      const isSame = conversation?.other_user.id === target.otherUser.id && conversation?.product?.id === target.product?.id;
+      if (!isSame) target.conversationId = null;
+    }
+  }
+
   /** The service has stored this one: it leaves the outbox. */
   confirm(message) {
     const entry = this.entries.find(({ client_message_id }) => client_message_id === message.client_message_id);

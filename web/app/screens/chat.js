@@ -25,6 +25,7 @@ export class ChatScreen {
   #missed = 0;
   #hasAppeared = false;
   #isGone = false;
+  #openedId = null;
 
   /** `target` is {conversationId | null, otherUser, product}; `jumpTo` a message to show. */
   constructor(phone, target, { jumpTo } = {}) {
@@ -70,7 +71,7 @@ export class ChatScreen {
     this.composer.leave();
     this.seen.disconnect();
     for (const stop of this.#listeners) stop();
-    if (this.target.conversationId) this.phone.session.close(this.target.conversationId);
+    if (this.#openedId !== null) this.phone.session.close(this.#openedId);
   }
 
   send(draft) {
@@ -124,6 +125,7 @@ export class ChatScreen {
   async #load(jumpTo) {
     const { session } = this.phone;
     const { conversationId } = this.target;
+    this.#openedId = conversationId;
     if (conversationId) {
       await session.open(conversationId);
       const unread = this.conversation?.unread_count ?? 0;
@@ -140,9 +142,9 @@ export class ChatScreen {
 
   /** The draft has become a conversation. */
   #adopted() {
-    if (this.isAdopted) return;
-    this.isAdopted = true;
-    this.phone.session.open(this.target.conversationId);
+    if (this.#openedId === this.target.conversationId) return;
+    this.#openedId = this.target.conversationId;
+    this.phone.session.open(this.#openedId);
   }
 
   #render() {
