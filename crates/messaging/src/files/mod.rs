@@ -28,7 +28,7 @@ pub use self::{
     links::{Links, Signer, Variant},
     serve::{Plan, Served, plan, respond},
     store::{Content, FileStore},
-    stored::{FileRecord, StoredFile},
+    stored::StoredFile,
     upload::MULTIPART_OVERHEAD_BYTES,
 };
 use self::{picture::MAX_PIXELS, prepare::Prepared, upload::Upload};
@@ -36,6 +36,7 @@ use crate::{
     clock::{Clock, Timestamp},
     errors::{Error, Result},
     ids::AttachmentId,
+    storage::attachments::FileRecord,
 };
 
 /// How long an upload waits for its message before it is collected. Longer than anybody writes at one.
