@@ -143,8 +143,10 @@ export class Outbox {
       await this.session.renew();
       return;
     }
-    if (entry.file && !entry.attachmentId && error.isMissingRoute) this.session.lacks("upload");
-    if (!error.retryable) this.#fail(entry, error.message, true);
+    if (entry.file && !entry.attachmentId && error.isMissingRoute) {
+      this.session.lacks("upload");
+      this.#fail(entry, "This service takes no pictures.", true);
+    } else if (!error.retryable) this.#fail(entry, error.message, true);
     else if (error.code === "OFFLINE" && !this.session.live.isOnline) return;
     else if (entry.attempts >= ATTEMPTS) this.#fail(entry, error.message, false);
     else await pause(Math.max((error.retryAfter_s ?? 0) * 1000, 300 * 2 ** entry.attempts));

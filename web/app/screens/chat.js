@@ -40,7 +40,12 @@ export class ChatScreen {
     this.person = h("span", { class: "person" });
     this.card = h("div", { class: "product-card", testid: "product-card" });
     this.composer = new Composer(this);
-    this.blocked = h("p", { class: "blocked muted centred", hidden: true }, "You have blocked this person.");
+    this.blocked = h(
+      "div",
+      { class: "blocked muted", hidden: true },
+      h("span", {}, `You have blocked ${target.otherUser.name}.`),
+      h("button", { type: "button", testid: "unblock", onclick: () => phone.session.setBlocked(this.conversation, false) }, "Unblock"),
+    );
     this.element = h(
       "div",
       { class: "view chat-view", testid: "chat", ondragover: (event) => event.preventDefault(), ondrop: (event) => (event.preventDefault(), this.composer.takeFiles(event.dataTransfer?.files)) },
