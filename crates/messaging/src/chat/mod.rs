@@ -4,6 +4,7 @@
 //! method here and encode. Each file is one capability; background work is in [`tasks`].
 
 pub mod events;
+mod files;
 mod fold;
 mod input;
 mod live;
@@ -28,12 +29,14 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     delivery::hub::Hub,
+    files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
     storage::Store,
 };
 
+pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use presence::PresenceView;
@@ -68,6 +71,7 @@ struct Inner {
     hub: Hub,
     directory: Directory,
     limits: Limits,
+    files: Files,
     clock: Clock,
     settings: Settings,
     /// Set once, right after the rest: the writers publish through what they are part of.
@@ -90,6 +94,7 @@ impl Chat {
         store: Store,
         directory: Directory,
         limits: Limits,
+        files: Files,
         clock: Clock,
         settings: Settings,
     ) -> Self {
@@ -99,6 +104,7 @@ impl Chat {
                 hub: Hub::default(),
                 directory,
                 limits,
+                files,
                 clock,
                 writers: OnceLock::new(),
                 mending: Mutex::default(),

@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod conversations;
 mod envelope;
+mod files;
 mod health;
 mod messages;
 mod params;
@@ -70,6 +71,8 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/conversations/{id}/read", post(conversations::read_conversation))
         .route("/api/conversations/{id}/messages", get(messages::list_messages))
         .route("/api/messages", post(messages::send_message))
+        .route("/api/uploads", post(files::upload_file))
+        .route("/files/{id}/{name}", get(files::get_file))
         .route("/api/sync", get(messages::sync_events))
         .route("/api/presence", get(conversations::get_presence))
         .route("/health", get(health::get_health))
@@ -127,6 +130,8 @@ fn cors(origins: Origins) -> CorsLayer {
         .expose_headers([
             header::RETRY_AFTER,
             header::ETAG,
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_RANGE,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("x-ratelimit-limit"),
             HeaderName::from_static("x-ratelimit-remaining"),
