@@ -8,6 +8,7 @@ mod changes;
 mod conversations;
 mod edit;
 pub mod events;
+mod files;
 mod fold;
 mod input;
 mod live;
@@ -33,6 +34,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     delivery::hub::Hub,
+    files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
@@ -42,6 +44,7 @@ use crate::{
 pub use blocks::{BlockAnswer, BlockView};
 pub use conversations::MuteConversation;
 pub use edit::{EditMessage, parse_message};
+pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use presence::PresenceView;
@@ -77,6 +80,7 @@ struct Inner {
     hub: Hub,
     directory: Directory,
     limits: Limits,
+    files: Files,
     clock: Clock,
     settings: Settings,
     /// Set once, right after the rest: the writers publish through what they are part of.
@@ -99,6 +103,7 @@ impl Chat {
         store: Store,
         directory: Directory,
         limits: Limits,
+        files: Files,
         clock: Clock,
         settings: Settings,
     ) -> Self {
@@ -108,6 +113,7 @@ impl Chat {
                 hub: Hub::default(),
                 directory,
                 limits,
+                files,
                 clock,
                 writers: OnceLock::new(),
                 mending: Mutex::default(),
