@@ -79,6 +79,7 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/conversations/{id}/unmute", post(conversations::unmute_conversation))
         .route("/api/conversations/{id}/messages", get(messages::list_messages))
         .route("/api/messages", post(messages::send_message))
+        .route("/api/messages/search", get(messages::search_messages))
         .route("/api/messages/{id}", put(messages::edit_message).delete(messages::delete_message))
         .route("/api/messages/{id}/reactions", post(messages::add_reaction))
         .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
