@@ -109,7 +109,8 @@ impl Socket {
         Some(Self {
             stream,
             decoder: Decoder::default(),
-            rest: read_buf.into(),
+            // Copied, not converted: that would keep hyper's whole buffer of 8 KB, empty or not.
+            rest: read_buf.to_vec(),
             used: 0,
             batch: VecDeque::new(),
             batch_cost: 0,
