@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod conversations;
 mod envelope;
+mod files;
 mod health;
 mod messages;
 mod params;
@@ -83,6 +84,8 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
         .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
         .route("/api/blocks", get(users::list_blocks))
+        .route("/api/uploads", post(files::upload_file))
+        .route("/files/{id}/{name}", get(files::get_file))
         .route("/api/sync", get(messages::sync_events))
         .route("/api/presence", get(users::get_presence))
         .route("/health", get(health::get_health))
@@ -140,6 +143,8 @@ fn cors(origins: Origins) -> CorsLayer {
         .expose_headers([
             header::RETRY_AFTER,
             header::ETAG,
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_RANGE,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("x-ratelimit-limit"),
             HeaderName::from_static("x-ratelimit-remaining"),
