@@ -139,7 +139,7 @@ export class Outbox {
 
   async #refused(entry, error) {
     if (!this.entries.includes(entry)) return;
-    if (error.status === 401) {
+    if (error.isSignedOut) {
       await this.session.renew();
       return;
     }
