@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::Router;
@@ -17,12 +18,17 @@ use crate::{
     chat::{self, Chat},
     clock::Clock,
     config::{Config, ConfigError, Origins},
+    files::{Files, FilesOptions, Signer, signing_key},
     http::{self, AppState, RequestLimits},
     identity::{Directory, Identity, MainApi, cache_key},
     limits::Limits,
     socket::Socket,
     storage::{OpenError, Store, StoreOptions},
 };
+
+/// How long the address of a file holds: a conversation that was opened in the morning still shows its
+/// pictures in the evening.
+const LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the service could not start, or ended; each is a sentence for the operator.
 #[derive(Debug)]
@@ -101,7 +107,9 @@ pub async fn run(
     let key = cache_key(config.jwt.secret.as_ref());
     let identity = Identity::new(main_api.clone(), directory.clone(), &config.jwt, key, ttl, clock.clone());
     let limits = Limits::new(&config.limits, clock.clone());
-    let chat = Chat::start(store.clone(), directory, limits, clock.clone(), chat_settings(&config));
+    let files = open_files(&config, &store, &clock).await?;
+    let settings = chat_settings(&config);
+    let chat = Chat::start(store.clone(), directory, limits, files, clock.clone(), settings);
     let socket = Socket::start(chat.clone(), identity.clone(), clock.clone());
     let edge = Edge::new(edge_config(&config)?, socket);
     let is_leaving = Arc::new(AtomicBool::new(false));
@@ -134,6 +142,28 @@ pub async fn run(
     store.close().await;
     tracing::info!("gone");
     Ok(())
+}
+
+async fn open_files(config: &Config, store: &Store, clock: &Clock) -> Result<Files, ServeError> {
+    let uploads = &config.uploads;
+    let own = uploads.url_signing_key.as_ref();
+    let key = signing_key(own, config.jwt.secret.as_ref(), store)
+        .await
+        .map_err(|error| ServeError::Io(std::io::Error::other(error)))?;
+    let signer = Signer::new(&key, config.server.public_url.as_deref(), LINK_LIFETIME);
+    let location = uploads.dir.to_string_lossy().into_owned();
+    let options = FilesOptions {
+        // Beside the files, where there is room for them; a bucket has no such place.
+        temporary_dir: if location.contains("://") {
+            std::env::temp_dir()
+        } else {
+            uploads.dir.join(".incoming")
+        },
+        location,
+        max_file_size: uploads.max_file_size,
+        quota: uploads.quota,
+    };
+    Files::open(&options, signer, clock.clone()).map_err(|rule| ConfigError::new("UPLOAD_DIR", rule).into())
 }
 
 fn chat_settings(config: &Config) -> chat::Settings {

@@ -8,6 +8,7 @@ mod changes;
 mod conversations;
 mod edit;
 pub mod events;
+mod files;
 mod fold;
 mod input;
 mod live;
@@ -15,6 +16,7 @@ mod presence;
 mod reactions;
 mod reading;
 mod receipts;
+mod search;
 mod send;
 mod tasks;
 mod typing;
@@ -33,6 +35,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     delivery::hub::Hub,
+    files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
@@ -42,12 +45,14 @@ use crate::{
 pub use blocks::{BlockAnswer, BlockView};
 pub use conversations::MuteConversation;
 pub use edit::{EditMessage, parse_message};
+pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use presence::PresenceView;
 pub use reactions::{ReactionAction, ReactionAnswer, parse_emoji, parse_reaction};
 pub use reading::{Page, PageRequest};
 pub use receipts::ReadAnswer;
+pub use search::{SearchHit, SearchMessages};
 pub use send::{MessageSent, PendingSend, SentMessage};
 pub use typing::parse_typing;
 use writer::Writers;
@@ -77,6 +82,7 @@ struct Inner {
     hub: Hub,
     directory: Directory,
     limits: Limits,
+    files: Files,
     clock: Clock,
     settings: Settings,
     /// Set once, right after the rest: the writers publish through what they are part of.
@@ -99,6 +105,7 @@ impl Chat {
         store: Store,
         directory: Directory,
         limits: Limits,
+        files: Files,
         clock: Clock,
         settings: Settings,
     ) -> Self {
@@ -108,6 +115,7 @@ impl Chat {
                 hub: Hub::default(),
                 directory,
                 limits,
+                files,
                 clock,
                 writers: OnceLock::new(),
                 mending: Mutex::default(),

@@ -50,17 +50,18 @@ pub struct Content {
 
 impl FileStore {
     /// Opens a folder, which is made if need be, or a bucket: `s3://bucket/prefix`, with the account in
-    /// the usual `AWS_…` variables (`AWS_ENDPOINT` for others than Amazon). The error is one sentence.
+    /// the usual `AWS_…` variables (`AWS_ENDPOINT` for others than Amazon). The error goes on
+    /// after the name of the setting.
     pub fn open(location: &str) -> Result<Self, String> {
         if !location.contains("://") {
             return Self::open_folder(Path::new(location));
         }
         // The address may hold a secret: it is not repeated.
-        let url = Url::parse(location).map_err(|_| "The upload location is not a valid URL.".to_owned())?;
+        let url = Url::parse(location).map_err(|_| "is not a valid URL.".to_owned())?;
         let objects: Arc<dyn ObjectStore> = match url.scheme() {
             "s3" | "s3a" => return Self::open_bucket(AmazonS3Builder::from_env(), &url),
             "memory" => Arc::new(InMemory::new()),
-            _ => return Err("The upload location must be a folder or an s3:// URL.".to_owned()),
+            _ => return Err("must be a folder or an s3:// URL.".to_owned()),
         };
         Ok(Self { objects })
     }
@@ -77,14 +78,14 @@ impl FileStore {
             .with_disable_bulk_delete(true)
             .with_retry(retries)
             .build()
-            .map_err(|error| format!("The upload bucket cannot be used: {error}."))?;
-        let prefix = Key::from_url_path(url.path())
-            .map_err(|_| "The upload location has a path that no bucket can have.".to_owned())?;
+            .map_err(|error| format!("cannot be used as a bucket: {error}."))?;
+        let prefix =
+            Key::from_url_path(url.path()).map_err(|_| "has a path that no bucket can have.".to_owned())?;
         Ok(Self { objects: Arc::new(PrefixStore::new(bucket, prefix)) })
     }
 
     fn open_folder(folder: &Path) -> Result<Self, String> {
-        let cannot = |error: &dyn std::fmt::Display| format!("The upload folder cannot be used: {error}.");
+        let cannot = |error: &dyn std::fmt::Display| format!("cannot be used as a folder: {error}.");
         std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
         // A confirmed message survives a power failure, and so must its picture.
         let files =

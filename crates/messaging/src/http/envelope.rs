@@ -151,10 +151,15 @@ pub(super) async fn finish(State(state): State<AppState>, request: Request, next
             tracing::error!(request_id = %id.0, %method, path, error = %source, "a request failed");
         }
         let answer = error_response(&error, &id, state.clock.now());
-        // `Allow` of a 405 comes from the router.
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = answer;
-        response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+        let (outer, _) = std::mem::replace(&mut response, answer).into_parts();
+        // `Allow` of a 405 comes from the router, the length of the file of a 416 from its handler;
+        // the catalogue has no code of its own for that status.
+        for name in [header::ALLOW, header::CONTENT_RANGE] {
+            response.headers_mut().extend(outer.headers.get(&name).map(|value| (name, value.clone())));
+        }
+        if outer.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            *response.status_mut() = outer.status;
+        }
     }
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);

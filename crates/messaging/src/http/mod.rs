@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod conversations;
 mod envelope;
+mod files;
 mod health;
 mod messages;
 mod params;
@@ -78,11 +79,14 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/conversations/{id}/unmute", post(conversations::unmute_conversation))
         .route("/api/conversations/{id}/messages", get(messages::list_messages))
         .route("/api/messages", post(messages::send_message))
+        .route("/api/messages/search", get(messages::search_messages))
         .route("/api/messages/{id}", put(messages::edit_message).delete(messages::delete_message))
         .route("/api/messages/{id}/reactions", post(messages::add_reaction))
         .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
         .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
         .route("/api/blocks", get(users::list_blocks))
+        .route("/api/uploads", post(files::upload_file))
+        .route("/files/{id}/{name}", get(files::get_file))
         .route("/api/sync", get(messages::sync_events))
         .route("/api/presence", get(users::get_presence))
         .route("/health", get(health::get_health))
@@ -140,6 +144,8 @@ fn cors(origins: Origins) -> CorsLayer {
         .expose_headers([
             header::RETRY_AFTER,
             header::ETAG,
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_RANGE,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("x-ratelimit-limit"),
             HeaderName::from_static("x-ratelimit-remaining"),

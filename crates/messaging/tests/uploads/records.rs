@@ -1,9 +1,5 @@
 //! The records of uploaded files, on both databases.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-mod support;
-
 use std::time::Duration;
 
 use messaging::{
@@ -16,7 +12,11 @@ use messaging::{
         rows::{MessageRow, MessageType},
     },
 };
-use support::{START, TestDatabase};
+
+use crate::{
+    on_both_databases,
+    support::{START, TestDatabase},
+};
 
 const ANNA: UserId = UserId(1);
 const BEN: UserId = UserId(2);
@@ -73,6 +73,9 @@ async fn an_upload_is_its_uploaders_until_a_message_carries_it(database: TestDat
     assert_eq!((sent.conversation_id, sent.seq), (Some(message.conversation_id), Some(message.seq)));
     assert_eq!(message.attachment.attachment_name.as_deref(), Some("größe 1.jpg"));
     assert_eq!(store.attachment(AttachmentId(id.0 + 1)).await.unwrap(), None);
+
+    database.execute("update messages set deleted_at = created_at").await;
+    assert!(store.attachment(id).await.unwrap().unwrap().is_deleted);
 }
 
 async fn orphans_are_those_without_a_message_and_old_enough(database: TestDatabase) {
