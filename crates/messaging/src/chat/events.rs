@@ -186,9 +186,18 @@ impl Chat {
         let mut messages: HashMap<MessageId, MessageView> = HashMap::new();
         if !message_ids.is_empty() {
             let rows = self.inner.store.messages_by_id(&message_ids).await?;
-            messages.extend(
-                self.views(rows.into_values().collect()).await.into_iter().map(|view| (view.id, view)),
-            );
+            let rows: Vec<MessageRow> = rows.into_values().collect();
+            let mut conversations: Vec<_> = rows.iter().map(|row| row.conversation_id).collect();
+            conversations.sort_unstable();
+            conversations.dedup();
+            let cleared_seqs = self.inner.store.cleared_seqs(user, &conversations).await?;
+            messages.extend(self.views(rows).await.into_iter().map(|mut view| {
+                // The log outlives the history: what the user deleted does not come back through it.
+                if cleared_seqs.get(&view.conversation_id).is_some_and(|cleared| view.seq <= *cleared) {
+                    view.withhold();
+                }
+                (view.id, view)
+            }));
         }
         let conversation_ids: Vec<ConversationId> = entries
             .iter()
@@ -223,8 +232,7 @@ impl Chat {
                         receipt_data(entry.payload.as_deref(), conversation, event_seq)
                     }
                     EventKind::ConversationUpdated => {
-                        let view: Option<&ConversationView> = conversations.get(&conversation);
-                        json!({"conversation": view, "event_seq": event_seq}).to_string()
+                        conversation_data(&entry.payload, conversations.get(&conversation), event_seq)
                     }
                 };
                 let message = message
@@ -251,6 +259,16 @@ fn message_data(message: &str, conversation: ConversationId, event_seq: i64) -> 
 fn receipt_data(payload: Option<&str>, conversation: ConversationId, event_seq: i64) -> String {
     let fields = payload.and_then(|payload| payload.strip_suffix('}')).unwrap_or("{\"message_ids\":[]");
     format!(r#"{fields},"conversation_id":{conversation},"event_seq":{event_seq}}}"#)
+}
+
+/// After a deletion also `cleared_seq`: the history up to there is gone, even if the conversation is back by now.
+fn conversation_data(payload: &Option<String>, view: Option<&ConversationView>, event_seq: i64) -> String {
+    let mut data = json!({"conversation": view, "event_seq": event_seq});
+    let stored: Option<Value> = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    if let Some(cleared_seq) = stored.as_ref().and_then(|stored| stored.get("cleared_seq")) {
+        data["cleared_seq"] = cleared_seq.clone();
+    }
+    data.to_string()
 }
 
 fn reaction_data(

@@ -3,12 +3,17 @@
 //! The only caller of `storage`; publishes after the commit. `http` and `socket` decode, call one
 //! method here and encode. Each file is one capability; background work is in [`tasks`].
 
+mod blocks;
+mod changes;
+mod conversations;
+mod edit;
 pub mod events;
 mod files;
 mod fold;
 mod input;
 mod live;
 mod presence;
+mod reactions;
 mod reading;
 mod receipts;
 mod send;
@@ -36,10 +41,14 @@ use crate::{
     storage::Store,
 };
 
+pub use blocks::{BlockAnswer, BlockView};
+pub use conversations::MuteConversation;
+pub use edit::{EditMessage, parse_message};
 pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use presence::PresenceView;
+pub use reactions::{ReactionAction, ReactionAnswer, parse_emoji, parse_reaction};
 pub use reading::{Page, PageRequest};
 pub use receipts::ReadAnswer;
 pub use send::{MessageSent, PendingSend, SentMessage};

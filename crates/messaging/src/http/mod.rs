@@ -8,6 +8,7 @@ mod files;
 mod health;
 mod messages;
 mod params;
+mod users;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -20,7 +21,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
     response::Response,
-    routing::{any, get, post},
+    routing::{any, delete, get, post, put},
 };
 use edge::{Edge, Origins};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -67,14 +68,26 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/auth/validate-token", post(auth::validate_token))
         .route("/api/conversations", get(conversations::list_conversations))
         .route("/api/conversations/unread/count", get(conversations::count_unread))
-        .route("/api/conversations/{id}", get(conversations::get_conversation))
+        .route(
+            "/api/conversations/{id}",
+            get(conversations::get_conversation).delete(conversations::delete_conversation),
+        )
         .route("/api/conversations/{id}/read", post(conversations::read_conversation))
+        .route("/api/conversations/{id}/archive", post(conversations::archive_conversation))
+        .route("/api/conversations/{id}/unarchive", post(conversations::unarchive_conversation))
+        .route("/api/conversations/{id}/mute", post(conversations::mute_conversation))
+        .route("/api/conversations/{id}/unmute", post(conversations::unmute_conversation))
         .route("/api/conversations/{id}/messages", get(messages::list_messages))
         .route("/api/messages", post(messages::send_message))
         .route("/api/uploads", post(files::upload_file))
         .route("/files/{id}/{name}", get(files::get_file))
+        .route("/api/messages/{id}", put(messages::edit_message).delete(messages::delete_message))
+        .route("/api/messages/{id}/reactions", post(messages::add_reaction))
+        .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
+        .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
+        .route("/api/blocks", get(users::list_blocks))
         .route("/api/sync", get(messages::sync_events))
-        .route("/api/presence", get(conversations::get_presence))
+        .route("/api/presence", get(users::get_presence))
         .route("/health", get(health::get_health))
         .route("/ready", get(health::get_ready))
         .with_state(state.clone())

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 
 use crate::{
     chat::{
-        Chat, Fields, MarkRead, SendMessage, Since,
+        Chat, EditMessage, Fields, MarkRead, SendMessage, Since,
         events::{event, raw, to_json},
-        parse_conversation, parse_status, parse_typing,
+        parse_conversation, parse_message, parse_reaction, parse_status, parse_typing,
     },
     clock::Clock,
     errors::{Error, Result},
@@ -114,6 +114,19 @@ impl Socket {
             "mark_delivered" => {
                 let message_ids = self.chat.mark_delivered(user, MarkRead::parse(data)?).await?;
                 return Ok(json!({"message_ids": message_ids}));
+            }
+            "edit_message" => {
+                let (id, request) = EditMessage::parse_event(data)?;
+                return Ok(json!(self.chat.edit_message(&caller, id, request).await?));
+            }
+            "delete_message" => self.chat.delete_message(&caller, parse_message(data)?).await?,
+            "add_reaction" => {
+                let (id, emoji) = parse_reaction(data)?;
+                return Ok(json!(self.chat.add_reaction(&caller, id, emoji).await?));
+            }
+            "remove_reaction" => {
+                let (id, emoji) = parse_reaction(data)?;
+                self.chat.remove_reaction(&caller, id, emoji).await?;
             }
             "presence_update" => self.chat.update_presence(user, connection, parse_status(data)?),
             "sync" => return self.sync(client, user, data).await,
