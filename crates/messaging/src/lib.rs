@@ -12,4 +12,5 @@ pub mod errors;
 pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod quiet_hours;
 pub mod storage;
