@@ -17,10 +17,11 @@ pub mod serve;
 mod driver;
 mod handshake;
 mod link;
+mod polling;
 mod shared;
 mod wheel;
 
-pub use client::Client;
+pub use client::{Ack, Client, NoAck};
 pub use config::EdgeConfig;
 pub use edge::{Edge, Stats};
 pub use event::{Event, Message, Reply};

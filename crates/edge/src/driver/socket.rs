@@ -219,6 +219,22 @@ impl Socket {
         }
     }
 
+    /// Writes one text at once; only while nothing else is being written.
+    pub(super) async fn write_text(&mut self, text: &[u8]) -> io::Result<()> {
+        let mut out = Vec::new();
+        frame::put(&mut out, Opcode::Text, &[text]);
+        let mut left = &*out;
+        while !left.is_empty() {
+            let written =
+                std::future::poll_fn(|cx| self.stream.poll_write(cx, &[IoSlice::new(left)])).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            left = left.get(written..).unwrap_or_default();
+        }
+        std::future::poll_fn(|cx| self.stream.poll_flush(cx)).await
+    }
+
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_shutdown(cx).map(drop)
     }

@@ -18,6 +18,7 @@ mod sqlite;
 
 use std::time::Duration;
 
+pub use connect::OpenError;
 use sqlx::{PgPool, SqlitePool};
 
 use crate::{clock::Clock, errors::Error};
