@@ -39,6 +39,8 @@ pub enum Command {
     Start(Start),
     /// A stand-in main API that knows any user and product
     MainApi(MainApi),
+    /// Print one number of a run's JSON
+    Figure(OneFigure),
     /// The echo's server
     #[command(hide = true)]
     EchoServer(EchoServer),
@@ -319,6 +321,18 @@ pub struct MainApi {
     /// Milliseconds each answer takes
     #[arg(long, default_value_t = 0)]
     pub delay_ms: u64,
+}
+
+/// `figure`
+#[derive(Debug, Args)]
+pub struct OneFigure {
+    /// What `--json` wrote
+    pub file: PathBuf,
+    /// The figure's name, or a latency's with `--percentile`
+    pub name: String,
+    /// p50, p90, p99, p999 or max, in milliseconds
+    #[arg(long)]
+    pub percentile: Option<String>,
 }
 
 /// `echo-server`

@@ -40,6 +40,7 @@ fn run(command: &Command) -> Result<bool, String> {
         Command::Soak(options) => report(&options.common, modes::soak::run(options)),
         Command::Echo(options) => report(&options.common, modes::echo::run(options)),
         Command::Start(options) => modes::start::run(options).map(|()| true),
+        Command::Figure(options) => modes::figure::run(options).map(|()| true),
         Command::MainApi(options) => on_runtime(1, modes::main_api::serve(options)).map(|()| true),
         Command::EchoServer(options) => on_runtime(2, modes::echo::serve(options)).map(|()| true),
     }

@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod echo;
+pub mod figure;
 pub mod flood;
 pub mod main_api;
 pub mod reconnect;
