@@ -73,6 +73,15 @@ export class Outbox {
     }
   }
 
+  /** Everything was loaded anew: what waits for a conversation that is not the same any more begins one. */
+  reconsider(inbox) {
+    for (const { target } of this.entries) {
+      const conversation = inbox.get(target.conversationId);
+      const isSame = conversation?.other_user.id === target.otherUser.id && conversation?.product?.id === target.product?.id;
+      if (!isSame) target.conversationId = null;
+    }
+  }
+
   /** The service has stored this one: it leaves the outbox. */
   confirm(message) {
     const entry = this.entries.find(({ client_message_id }) => client_message_id === message.client_message_id);
@@ -134,8 +143,10 @@ export class Outbox {
       await this.session.renew();
       return;
     }
-    if (entry.file && !entry.attachmentId && error.isMissingRoute) this.session.lacks("upload");
-    if (!error.retryable) this.#fail(entry, error.message, true);
+    if (entry.file && !entry.attachmentId && error.isMissingRoute) {
+      this.session.lacks("upload");
+      this.#fail(entry, "This service takes no pictures.", true);
+    } else if (!error.retryable) this.#fail(entry, error.message, true);
     else if (error.code === "OFFLINE" && !this.session.live.isOnline) return;
     else if (entry.attempts >= ATTEMPTS) this.#fail(entry, error.message, false);
     else await pause(Math.max((error.retryAfter_s ?? 0) * 1000, 300 * 2 ** entry.attempts));

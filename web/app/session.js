@@ -291,6 +291,7 @@ export class Session extends EventTarget {
     // The log's end first: whatever happens while the rest loads comes again by `since`.
     this.journal.startAt(await this.#logEnd());
     await this.#loadList(true);
+    this.outbox.reconsider(this.inbox);
     await this.#reloadThreads();
     this.isReady = true;
     this.#emit("list");
@@ -443,6 +444,7 @@ export class Session extends EventTarget {
     this.inbox.forget(conversationId);
     this.#threads.delete(conversationId);
     this.#toRead.delete(conversationId);
+    this.#onScreen.delete(conversationId);
     this.#emit("gone", { conversationId });
     this.#emit("list");
   }

@@ -13,6 +13,7 @@ pub mod handler;
 pub mod origins;
 pub mod proxies;
 pub mod serve;
+pub mod tls;
 
 mod driver;
 mod handshake;
@@ -32,3 +33,4 @@ pub use handler::{
 pub use origins::Origins;
 pub use proxies::TrustedProxies;
 pub use serve::{Peer, ServeConfig, serve};
+pub use tls::{Tls, TlsError};

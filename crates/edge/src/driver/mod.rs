@@ -285,8 +285,9 @@ impl<H: Handler> Driver<H> {
         }
         let mut left = TURN;
         while self.stage == Stage::Open {
-            self.poll_later(cx);
+            // In this order: what the work leaves for later must be polled before the task may rest.
             let busy = self.poll_work(cx).is_pending();
+            self.poll_later(cx);
             // Asked anew each time: after a close, nothing more is taken from the client.
             if let Some(ending) = self.link().closing() {
                 self.end(ending);
@@ -313,8 +314,9 @@ impl<H: Handler> Driver<H> {
     fn poll_end(&mut self, cx: &mut Context<'_>, now: u64) -> Poll<()> {
         loop {
             if let Stage::Draining { ending, until } = self.stage {
+                let working = self.poll_work(cx).is_pending();
                 self.poll_later(cx);
-                let busy = self.poll_work(cx).is_pending() || self.later.is_some();
+                let busy = working || self.later.is_some();
                 if !busy || now >= until {
                     self.say_goodbye(ending);
                     let until = after(now, self.config().close_timeout);

@@ -306,9 +306,14 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
+/// TCP or TLS.
+pub(crate) trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Io for T {}
+
 /// A WebSocket client without manners: what it sends is up to the test.
 pub(crate) struct Ws {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Box<dyn Io>,
     pub(crate) head: String,
     buffer: Vec<u8>,
 }
@@ -322,11 +327,12 @@ impl Ws {
 
     /// Like `open`, with bytes sent right behind the request.
     pub(crate) async fn open_on(
-        mut stream: TcpStream,
+        stream: impl Io + 'static,
         path: &str,
         headers: &str,
         extra: &[u8],
     ) -> Result<Self, String> {
+        let mut stream: Box<dyn Io> = Box::new(stream);
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"

@@ -26,7 +26,7 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    fn offset(self) -> i64 {
+    pub(super) fn offset(self) -> i64 {
         self.page.saturating_sub(1).saturating_mul(self.limit)
     }
 }

@@ -17,8 +17,8 @@ use super::{
     params::{PathId, Query},
 };
 use crate::{
-    chat::{EditMessage, SendMessage, events::raw, parse_emoji},
-    content::Emoji,
+    chat::{EditMessage, SearchMessages, SendMessage, events::raw, parse_emoji},
+    content::{Emoji, Needle},
     errors::Error,
     ids::{ConversationId, MessageId},
     storage::messages::Window,
@@ -110,6 +110,20 @@ pub(super) async fn remove_reaction(
     let emoji = Emoji::parse(path.get("emoji").map_or("", String::as_str))?;
     state.chat.remove_reaction(&caller, MessageId(id), emoji).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /api/messages/search?query&conversation_id?&page&limit`
+pub(super) async fn search_messages(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    query: Query,
+) -> Result<Response, Error> {
+    let request = SearchMessages {
+        needle: Needle::parse(query.text("query").unwrap_or_default())?,
+        conversation_id: query.id("conversation_id")?.map(ConversationId),
+    };
+    let page = state.chat.search_messages(&caller, &request, query.page(20, 100)?).await?;
+    Ok(Success::page(page).at(state.clock.now()))
 }
 
 /// `GET /api/sync?since&limit`: what the caller's log has after that place.

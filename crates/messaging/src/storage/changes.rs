@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    content::Signature,
     errors::Error,
     ids::{AttachmentId, ConversationId, MessageId, UserId},
 };
@@ -184,17 +185,25 @@ impl Store {
             }
             match &change {
                 MessageChange::Edit { content } => {
-                    sqlx::query("update messages set content = $2, edited_at = $3, updated_at = $3 where id = $1")
-                        .bind(id)
-                        .bind(content)
-                        .bind(now)
-                        .execute(&mut *connection)
-                        .await?;
+                    let signature = Signature::of(content);
+                    sqlx::query(
+                        "update messages set content = $2, search_low = $3, search_high = $4, edited_at = $5,
+                             updated_at = $5
+                         where id = $1",
+                    )
+                    .bind(id)
+                    .bind(content)
+                    .bind(signature.low)
+                    .bind(signature.high)
+                    .bind(now)
+                    .execute(&mut *connection)
+                    .await?;
                 }
                 MessageChange::Delete => {
                     sqlx::query(
                         "update messages set content = '', file_url = null, attachment_id = null, metadata = null,
-                             offer = null, has_reactions = false, deleted_at = $2, updated_at = $2
+                             offer = null, has_reactions = false, search_low = 0, search_high = 0, deleted_at = $2,
+                             updated_at = $2
                          where id = $1",
                     )
                     .bind(id)

@@ -18,6 +18,7 @@ mod postgres;
 pub mod presence;
 pub mod profiles;
 pub mod rows;
+mod search;
 mod sqlite;
 
 use std::time::Duration;

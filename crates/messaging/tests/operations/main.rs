@@ -6,6 +6,7 @@
 mod conversations;
 mod messages;
 mod reactions;
+mod search;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

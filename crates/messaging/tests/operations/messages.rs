@@ -37,6 +37,7 @@ fn edit(words: &str) -> EditMessage {
 async fn an_edit_is_told_to_both_and_seen_by_both(database: TestDatabase) {
     let world = World::new(database).await;
     let (conversation, id) = world.first_message("helo").await;
+    world.chat.mark_delivered(BEN, MarkRead::all(conversation)).await.unwrap();
     world.clock.advance(Duration::from_secs(60));
     let heads = world.heads().await;
     let answer = world.chat.edit_message(&caller(ANNA), id, edit(" <b>hello</b> ")).await.unwrap();
