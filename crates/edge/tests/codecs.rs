@@ -2,8 +2,6 @@
 //!
 //! The corpus that the fuzz targets grow from is run here too, so that a bounded run is part of every test.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what cannot be had may panic")]
-
 use std::path::Path;
 
 use edge::codec::frame::{Decoder, FrameError, Incoming, Limits, Opcode, payload, put};
