@@ -117,9 +117,14 @@ impl Socket {
         })
     }
 
-    /// Whether a message was begun: true only makes sense while no whole one waits.
-    pub(super) fn in_message(&self) -> bool {
-        !self.rest.is_empty() || self.decoder.in_message()
+    /// Whether a fragmented message was begun and not finished.
+    pub(super) fn in_fragments(&self) -> bool {
+        self.decoder.in_message()
+    }
+
+    /// Whether bytes wait that were not used: a partial frame, once there is no whole message.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
     }
 
     /// The next message, handed to `take` while it still lies in the buffer.
