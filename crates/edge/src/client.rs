@@ -2,11 +2,15 @@
 //!
 //! Owns identity, session and the authenticated mark; the queue behind [`Client::emit`] is in `link`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use crate::event::{Event, Message};
 use crate::handler::{CloseReason, Dialect, Handler};
@@ -22,14 +26,46 @@ struct Inner<H: Handler> {
     /// The namespace's place in `EdgeConfig::namespaces`.
     namespace: u16,
     authenticated: AtomicBool,
+    /// No ack can come any more.
+    gone: AtomicBool,
+    acks: Mutex<Option<Box<Acks>>>,
     session: H::Session,
 }
+
+/// Events that wait for the client's ack.
+#[derive(Default)]
+struct Acks {
+    last_id: u64,
+    waiting: HashMap<u64, oneshot::Sender<Ack>>,
+}
+
+/// A client's answer to an event.
+#[derive(Debug)]
+pub struct Ack {
+    /// Its arguments.
+    pub args: Vec<Box<RawValue>>,
+    /// Binary attachments, which the arguments refer to as `{"_placeholder":true,"num":n}`.
+    pub attachments: Vec<Bytes>,
+}
+
+/// The client did not acknowledge an event and no longer can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoAck;
+
+impl std::fmt::Display for NoAck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("The client went away without an acknowledgement.")
+    }
+}
+
+impl std::error::Error for NoAck {}
 
 impl<H: Handler> Client<H> {
     pub(crate) fn new(link: Arc<Link>, namespace: u16) -> Self {
         let id = link.shared.next_id();
-        let authenticated = AtomicBool::new(false);
-        Self(Arc::new(Inner { link, id, namespace, authenticated, session: H::Session::default() }))
+        let (authenticated, gone) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (acks, session) = (Mutex::default(), H::Session::default());
+        Self(Arc::new(Inner { link, id, namespace, authenticated, gone, acks, session }))
     }
 
     /// A number that no other client of this process has had.
@@ -75,18 +111,61 @@ impl<H: Handler> Client<H> {
     /// Queues an event; never blocks.
     ///
     /// A client with more than `queue_bytes` unread, or one that reads too slowly for too long, is closed as a
-    /// slow consumer. To a client that is gone or going, nothing is sent.
+    /// slow consumer. To a client that is gone or going, nothing is sent, nor to one of bare Engine.IO.
     pub fn emit(&self, event: &Event) {
         let link = &self.0.link;
+        if link.dialect == Dialect::EngineIo {
+            return;
+        }
         let namespace = self.namespace();
         if namespace == "/" {
             link.push(self.0.id, Outgoing::Event(event.clone()));
         } else {
-            link.push(self.0.id, Outgoing::Text(event.packet(namespace).into()));
-            for attachment in event.attachments() {
-                link.push(self.0.id, Outgoing::Binary(attachment.clone()));
+            self.push_packet(event, None);
+        }
+    }
+
+    /// Queues an event like [`Client::emit`] and asks the client to acknowledge it; Socket.IO alone has such acks.
+    ///
+    /// The answer may never come: put a limit on the wait. It is an error once the client is gone.
+    pub fn emit_with_ack(&self, event: &Event) -> impl Future<Output = Result<Ack, NoAck>> + Send + 'static {
+        let (sender, answer) = oneshot::channel();
+        if self.dialect() == Dialect::SocketIo {
+            let mut acks = self.0.acks.lock();
+            if !self.0.gone.load(Ordering::Acquire) {
+                let acks = acks.get_or_insert_default();
+                // Those whose asker has stopped waiting would pile up with a client that never answers.
+                acks.waiting.retain(|_, waiting| !waiting.is_closed());
+                acks.last_id += 1;
+                acks.waiting.insert(acks.last_id, sender);
+                self.push_packet(event, Some(acks.last_id));
             }
         }
+        async move { answer.await.map_err(|_| NoAck) }
+    }
+
+    /// Queues an event as packets of its own, for its namespace and id.
+    fn push_packet(&self, event: &Event, id: Option<u64>) {
+        let link = &self.0.link;
+        link.push(self.0.id, Outgoing::Text(event.packet(self.namespace(), id).into()));
+        for attachment in event.attachments() {
+            link.push(self.0.id, Outgoing::Binary(attachment.clone()));
+        }
+    }
+
+    /// Hands the client's ack to whoever waits for it; one that nobody awaits is dropped.
+    pub(crate) fn acknowledged(&self, id: u64, ack: Ack) {
+        let waiting = self.0.acks.lock().as_mut().and_then(|acks| acks.waiting.remove(&id));
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(ack);
+        }
+    }
+
+    /// Tells all who wait for acks that none will come.
+    pub(crate) fn forget_acks(&self) {
+        let mut acks = self.0.acks.lock();
+        self.0.gone.store(true, Ordering::Release);
+        *acks = None;
     }
 
     /// Queues a bare Engine.IO message; nothing happens on other dialects.

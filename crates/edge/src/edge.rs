@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 
 use crate::config::EdgeConfig;
 use crate::driver;
 use crate::handler::{CloseReason, Dialect, Handler};
-use crate::handshake::{self, BadHandshake, Introduction};
+use crate::handshake::{self, Introduction};
+use crate::polling::{Session, Sessions};
 use crate::serve::Peer;
 use crate::shared::{Admission, Full, Shared};
 
@@ -25,6 +26,7 @@ pub struct Edge<H: Handler>(pub(crate) Arc<Core<H>>);
 pub(crate) struct Core<H: Handler> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) handler: Arc<H>,
+    pub(crate) sessions: Sessions,
 }
 
 /// How things stand, for metrics.
@@ -61,7 +63,8 @@ pub struct Stats {
 impl<H: Handler> Edge<H> {
     /// An edge with these limits in front of that service.
     pub fn new(config: EdgeConfig, handler: Arc<H>) -> Self {
-        Self(Arc::new(Core { shared: Arc::new(Shared::new(config)), handler }))
+        let shared = Arc::new(Shared::new(config));
+        Self(Arc::new(Core { shared, handler, sessions: Sessions::default() }))
     }
 
     /// The service behind it.
@@ -99,19 +102,71 @@ impl<H: Handler> Edge<H> {
         if let Some(response) = self.refuse_origin(&request) {
             return response;
         }
+        let cors = handshake::Cors::of(&request);
+        let mut response = match request.method() {
+            &Method::OPTIONS => handshake::preflight(),
+            _ => self.engine_answer(request, dialect).await,
+        };
+        if let Some(cors) = cors {
+            cors.apply(&mut response);
+        }
+        response
+    }
+
+    async fn engine_answer(&self, mut request: Request, dialect: Dialect) -> Response {
         let query = request.uri().query().unwrap_or("");
         if handshake::query_value(query, "EIO") != Some("4") {
             return handshake::refusal(StatusCode::BAD_REQUEST, 5, "Unsupported protocol version");
         }
-        match handshake::query_value(query, "transport") {
-            Some("polling" | "websocket") => {}
+        let polling = match handshake::query_value(query, "transport") {
+            Some("polling") => true,
+            Some("websocket") => false,
             _ => return handshake::refusal(StatusCode::BAD_REQUEST, 0, "Transport unknown"),
+        };
+        let wants_websocket = handshake::is_upgrade(&request);
+        let Some(sid) = handshake::query_value(query, "sid").filter(|sid| !sid.is_empty()) else {
+            // Dart's client asks for `transport=polling` with an upgrade header: that is a WebSocket.
+            return match *request.method() {
+                Method::GET if wants_websocket => self.open_websocket(request, dialect),
+                Method::GET if polling => match self.open_polling(&request, dialect) {
+                    // The first poll carries the open packet.
+                    Ok(session) => {
+                        drop(request);
+                        session.poll().await
+                    }
+                    Err(response) => *response,
+                },
+                Method::GET => handshake::refusal(StatusCode::BAD_REQUEST, 3, "Bad request"),
+                _ => handshake::refusal(StatusCode::BAD_REQUEST, 2, "Bad handshake method"),
+            };
+        };
+        let session = self.0.sessions.get(sid).filter(|session| session.link.dialect == dialect);
+        let Some(session) = session else {
+            return handshake::refusal(StatusCode::BAD_REQUEST, 1, "Session ID unknown");
+        };
+        if !wants_websocket {
+            return match polling {
+                true => session.answer(request).await,
+                false => handshake::refusal(StatusCode::BAD_REQUEST, 3, "Bad request"),
+            };
         }
-        // Dart's client asks for `transport=polling` with an upgrade header and no session: that is a WebSocket.
-        if handshake::is_upgrade(&request) {
-            return self.open_websocket(request, dialect);
+        match handshake::accept_key(request.headers()) {
+            Ok(accept) => {
+                tokio::spawn(session.upgrade(hyper::upgrade::on(&mut request)));
+                handshake::switching(accept)
+            }
+            Err(problem) => problem.refusal(),
         }
-        handshake::refusal(StatusCode::BAD_REQUEST, 3, "Bad request")
+    }
+
+    fn open_polling(&self, request: &Request, dialect: Dialect) -> Result<Arc<Session>, Box<Response>> {
+        let admission = self.admit(request, dialect)?;
+        let session = Arc::new(Session::new(handshake::random_id(), Arc::clone(&admission.link)));
+        self.0.sessions.insert(&session);
+        self.0.shared.counters.polling.fetch_add(1, Relaxed);
+        let introduction = Box::new(Introduction::of(request));
+        tokio::spawn(driver::run_polling(Arc::clone(&self.0), admission, introduction, Arc::clone(&session)));
+        Ok(session)
     }
 
     fn refuse_origin(&self, request: &Request) -> Option<Response> {
@@ -126,14 +181,7 @@ impl<H: Handler> Edge<H> {
     fn open_websocket(&self, mut request: Request, dialect: Dialect) -> Response {
         let accept = match handshake::accept_key(request.headers()) {
             Ok(accept) => accept,
-            Err(BadHandshake::Version) => {
-                return handshake::refusal(
-                    StatusCode::UPGRADE_REQUIRED,
-                    3,
-                    "WebSocket version 13 is spoken here",
-                );
-            }
-            Err(BadHandshake::Key) => return handshake::refusal(StatusCode::BAD_REQUEST, 3, "Bad request"),
+            Err(problem) => return problem.refusal(),
         };
         let admission = match self.admit(&request, dialect) {
             Ok(admission) => admission,
@@ -193,7 +241,7 @@ impl<H: Handler> Edge<H> {
     }
 
     /// Lets nobody in any more (503) and closes the live ones, spread over that time so that they do not all come
-    /// back elsewhere at once. Returns when they are gone, or `close_timeout` after the last was told to go.
+    /// back elsewhere at once. Returns when they are gone, or soon after twice `close_timeout`.
     ///
     /// Transports are closed without a DISCONNECT, so that clients reconnect by themselves; plain: code 1001.
     pub async fn shutdown(&self, spread: Duration) {
@@ -212,7 +260,7 @@ impl<H: Handler> Edge<H> {
         drop(links);
         // Those that were let in between the mark and the list.
         shared.links().iter().for_each(|link| link.close(CloseReason::Shutdown.into()));
-        let patience = shared.config.close_timeout + 4 * shared.wheel.tick();
+        let patience = 2 * shared.config.close_timeout + 4 * shared.wheel.tick();
         let gone = async {
             while shared.counters.live.load(Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -62,7 +62,7 @@ impl Event {
         match dialect {
             Dialect::SocketIo | Dialect::EngineIo => self.0.socket_io.get_or_init(|| {
                 let mut out = Vec::new();
-                let text = self.packet("/");
+                let text = self.packet("/", None);
                 frame::put(&mut out, Opcode::Text, &[text.as_bytes()]);
                 for attachment in &self.0.attachments {
                     frame::put(&mut out, Opcode::Binary, &[attachment]);
@@ -81,9 +81,9 @@ impl Event {
     }
 
     /// The Engine.IO text message of this event in that namespace; the attachments follow it.
-    pub(crate) fn packet(&self, namespace: &str) -> String {
+    pub(crate) fn packet(&self, namespace: &str, id: Option<u64>) -> String {
         let name = json_string(&self.0.name);
-        let head = packet_head(['2', '5'], self.0.attachments.len(), namespace, None);
+        let head = packet_head(['2', '5'], self.0.attachments.len(), namespace, id);
         let mut out = String::with_capacity(head.len() + name.len() + self.0.args.len() + 2);
         out.push_str(&head);
         out.push('[');
@@ -241,7 +241,7 @@ mod tests {
         let event = Event::new("message_received", r#"{"id":1}"#);
         assert_eq!(payload(event.frames(Dialect::SocketIo)), r#"42["message_received",{"id":1}]"#);
         assert_eq!(payload(event.frames(Dialect::Plain)), r#"{"event":"message_received","data":{"id":1}}"#);
-        assert_eq!(event.packet("/custom"), r#"42/custom,["message_received",{"id":1}]"#);
+        assert_eq!(event.packet("/custom", None), r#"42/custom,["message_received",{"id":1}]"#);
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
     fn attachments_are_counted_in_the_head_and_follow_as_binary_frames() {
         let placeholder = Bytes::from_static(br#"{"_placeholder":true,"num":0}"#);
         let event = Event::with_args("b", [placeholder.clone()], vec![Bytes::from_static(&[1, 2])]);
-        assert_eq!(event.packet("/"), r#"451-["b",{"_placeholder":true,"num":0}]"#);
+        assert_eq!(event.packet("/", None), r#"451-["b",{"_placeholder":true,"num":0}]"#);
         assert!(event.frames(Dialect::SocketIo).ends_with(&[0x82, 2, 1, 2]));
         let reply = Reply::args([placeholder], vec![Bytes::from_static(&[3])]);
         assert_eq!(reply.packet("/", 7), r#"461-7[{"_placeholder":true,"num":0}]"#);
@@ -276,6 +276,6 @@ mod tests {
     #[test]
     fn names_are_escaped() {
         let event = Event::new("a\"b\n", "1");
-        assert_eq!(event.packet("/"), r#"42["a\"b\n",1]"#);
+        assert_eq!(event.packet("/", None), r#"42["a\"b\n",1]"#);
     }
 }

@@ -56,6 +56,53 @@ pub(crate) enum BadHandshake {
     Key,
 }
 
+impl BadHandshake {
+    pub(crate) fn refusal(self) -> Response {
+        match self {
+            Self::Version => refusal(StatusCode::UPGRADE_REQUIRED, 3, "WebSocket version 13 is spoken here"),
+            Self::Key => refusal(StatusCode::BAD_REQUEST, 3, "Bad request"),
+        }
+    }
+}
+
+/// What a browser's cross-origin request needs in its answer; its origin was let in already.
+#[derive(Debug)]
+pub(crate) struct Cors {
+    origin: HeaderValue,
+    /// The headers that a pre-flight asks for, reflected.
+    wanted: Option<HeaderValue>,
+}
+
+impl Cors {
+    pub(crate) fn of(request: &Request) -> Option<Self> {
+        let headers = request.headers();
+        let origin = headers.get(header::ORIGIN)?.clone();
+        let preflight = request.method() == Method::OPTIONS;
+        let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|_| preflight).cloned();
+        Some(Self { origin, wanted })
+    }
+
+    pub(crate) fn apply(self, response: &mut Response) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(wanted) = self.wanted {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+        }
+    }
+}
+
+/// The answer to a CORS pre-flight, before [`Cors::apply`].
+pub(crate) fn preflight() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
 /// The answer that turns the connection into a WebSocket.
 pub(crate) fn switching(accept: HeaderValue) -> Response {
     let mut response = Response::new(Body::empty());

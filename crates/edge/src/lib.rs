@@ -13,14 +13,16 @@ pub mod handler;
 pub mod origins;
 pub mod proxies;
 pub mod serve;
+pub mod tls;
 
 mod driver;
 mod handshake;
 mod link;
+mod polling;
 mod shared;
 mod wheel;
 
-pub use client::Client;
+pub use client::{Ack, Client, NoAck};
 pub use config::EdgeConfig;
 pub use edge::{Edge, Stats};
 pub use event::{Event, Message, Reply};
@@ -31,3 +33,4 @@ pub use handler::{
 pub use origins::Origins;
 pub use proxies::TrustedProxies;
 pub use serve::{Peer, ServeConfig, serve};
+pub use tls::{Tls, TlsError};

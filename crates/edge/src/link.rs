@@ -55,6 +55,8 @@ struct Outbound {
     closing: Option<Ending>,
     /// The last words are queued; nothing comes after them.
     sealed: bool,
+    /// Something other than the queue changed while nobody was there to wake.
+    poked: bool,
     waker: Option<Waker>,
 }
 
@@ -72,6 +74,7 @@ impl Outbound {
         if self.bytes > 0 && self.bytes.saturating_add(len) > limit {
             self.closing.get_or_insert(CloseReason::SlowConsumer.into());
             self.sealed = true;
+            self.poked = true;
             self.queue = VecDeque::new();
             self.held = None;
             return false;
@@ -195,12 +198,15 @@ impl Link {
         let mut out = self.out.lock();
         if out.closing.is_none() {
             out.closing = Some(ending);
+            out.poked = true;
             wake(out);
         }
     }
 
     pub(crate) fn wake(&self) {
-        wake(self.out.lock());
+        let mut out = self.out.lock();
+        out.poked = true;
+        wake(out);
     }
 
     /// Whether and why the connection is to end.
@@ -208,13 +214,22 @@ impl Link {
         self.out.lock().closing
     }
 
-    /// Remembers whom to wake.
-    pub(crate) fn register(&self, waker: &Waker) {
+    /// The connection's task begins a turn: until [`Link::rest`] it need not be woken.
+    pub(crate) fn begin(&self) {
         let mut out = self.out.lock();
-        match &mut out.waker {
-            Some(known) if known.will_wake(waker) => {}
-            other => *other = Some(waker.clone()),
+        out.waker = None;
+        out.poked = false;
+    }
+
+    /// The task wants to rest until woken. False if something came during its turn that it must look at first;
+    /// `blocked` says that what is queued waits for the socket, not for the task.
+    pub(crate) fn rest(&self, waker: &Waker, blocked: bool) -> bool {
+        let mut out = self.out.lock();
+        if out.poked || !(blocked || out.queue.is_empty()) {
+            return false;
         }
+        out.waker = Some(waker.clone());
+        true
     }
 
     /// Accounts for `written` bytes, takes up to `items` things or about `bytes` bytes, and says how many bytes
@@ -239,6 +254,10 @@ impl Link {
             out.queue = VecDeque::new();
         }
         taken
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.lock().queue.is_empty()
     }
 
     /// Lets nothing more in, and forgets what is queued unless it shall still go out.

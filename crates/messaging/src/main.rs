@@ -1,3 +1,130 @@
-//! The binary `rented-messaging`.
+//! The binary `rented-messaging`: `serve` (the default), `demo`, `migrate`, `check-config`.
 
-fn main() {}
+use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc};
+
+use axum::Router;
+use clap::{Parser, Subcommand};
+use messaging::{
+    clock::Clock,
+    config::{Config, ConfigError, environment},
+    demo, logging,
+    server::{self, ServeError},
+    storage::Store,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `EX_CONFIG` of sysexits(3): the configuration is wrong, starting again will not help.
+const EXIT_CONFIG: u8 = 78;
+
+/// Every conversation of a rental marketplace.
+///
+/// Configured by environment variables and a .env file; `.env.example` lists them all.
+#[derive(Debug, Parser)]
+#[command(name = "rented-messaging", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Serve (the default).
+    Serve,
+    /// Serve with a stand-in main API and a page to try it in a browser; nothing to configure.
+    Demo,
+    /// Bring the database's schema up to date and end.
+    Migrate,
+    /// Print the effective configuration, secrets masked, or what is wrong with it.
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command.unwrap_or(Command::Serve);
+    let outcome = match command {
+        Command::CheckConfig => check_config(),
+        Command::Serve | Command::Demo | Command::Migrate => {
+            match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(run(command)),
+                Err(error) => Err(ServeError::Io(error)),
+            }
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rented-messaging: {error}");
+            match error {
+                ServeError::Config(_) => ExitCode::from(EXIT_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "printing is what it was asked for")]
+fn check_config() -> Result<(), ServeError> {
+    let config = Config::load()?;
+    config.main_api_url()?;
+    for line in config.describe() {
+        println!("{line}");
+    }
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+async fn run(command: Command) -> Result<(), ServeError> {
+    match command {
+        Command::Demo => serve_demo().await,
+        Command::Migrate => {
+            let config = Config::load()?;
+            logging::start(&config.log);
+            let store = Store::open(&server::store_options(&config), Clock::System).await?;
+            tracing::info!(database = store.backend(), "the schema is up to date");
+            store.close().await;
+            Ok(())
+        }
+        Command::Serve | Command::CheckConfig => {
+            let config = Config::load()?;
+            config.main_api_url()?;
+            serve(config, Router::new()).await
+        }
+    }
+}
+
+async fn serve(config: Config, page: Router) -> Result<(), ServeError> {
+    logging::start(&config.log);
+    let listener = server::listen(&config).await?;
+    let patience = config.server.shutdown_timeout;
+    let stopping = Arc::new(tokio::sync::Notify::new());
+    let stopped = Arc::clone(&stopping);
+    let serving = server::run(config, listener, page, Clock::System, async move {
+        server::stop_signal().await;
+        stopped.notify_one();
+    });
+    tokio::select! {
+        outcome = serving => outcome,
+        () = async { stopping.notified().await; tokio::time::sleep(patience).await; } => {
+            tracing::warn!("SHUTDOWN_TIMEOUT is over; what is left is cut off");
+            Ok(())
+        }
+    }
+}
+
+/// What an operator set still counts, but for what makes it a demo.
+async fn serve_demo() -> Result<(), ServeError> {
+    let main_api = demo::start_main_api().await.map_err(ServeError::Io)?;
+    let mut variables: HashMap<String, String> = environment(Path::new(".env"))?;
+    if variables.get("NODE_ENV").or(variables.get("APP_ENV")).is_some_and(|value| value == "production") {
+        return Err(ConfigError::new("NODE_ENV", "is production, where the demo must not run.").into());
+    }
+    variables.insert("MAIN_API_URL".into(), main_api.base_url().into());
+    let config = Config::from_env(variables)?;
+    let port = config.server.port;
+    let page = demo::router(main_api.page_config());
+    eprintln!("\n  Rented Messaging, demo: open http://localhost:{port}/ in a browser.\n");
+    serve(config, page).await
+}

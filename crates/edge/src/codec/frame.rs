@@ -43,12 +43,24 @@ pub fn put(out: &mut Vec<u8>, opcode: Opcode, parts: &[&[u8]]) {
 }
 
 /// The length of the header of a frame made by [`put`].
-pub fn header_len(frame: &[u8]) -> usize {
+fn header_len(frame: &[u8]) -> usize {
     match frame.get(1) {
         Some(126) => 4,
         Some(127) => 10,
         _ => 2,
     }
+}
+
+/// The payload of the first frame in a run of frames made by [`put`].
+pub fn payload(frames: &[u8]) -> &[u8] {
+    let header = header_len(frames);
+    let len = match (frames.get(1), frames.get(2..header)) {
+        (Some(126), Some(len)) => len.try_into().map_or(0, |len| usize::from(u16::from_be_bytes(len))),
+        (Some(127), Some(len)) => len.try_into().map_or(0, |len| u64::from_be_bytes(len) as usize),
+        (Some(&len), _) => usize::from(len),
+        (None, _) => 0,
+    };
+    frames.get(header..header + len).unwrap_or_default()
 }
 
 /// Something whole that a client sent.
@@ -300,6 +312,8 @@ mod tests {
             let mut out = Vec::new();
             put(&mut out, Opcode::Binary, &[&vec![0; len]]);
             assert_eq!((out.len(), header_len(&out)), (len + header, header));
+            out.extend([0x82, 0]);
+            assert_eq!(payload(&out).len(), len);
         }
     }
 

@@ -5,4 +5,5 @@
 
 pub mod frame;
 pub mod packet;
+pub mod payload;
 pub mod plain;

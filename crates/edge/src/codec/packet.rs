@@ -43,6 +43,8 @@ pub enum Packet<'a> {
         id: u64,
         /// How many binary messages follow that belong to it.
         attachments: usize,
+        /// The arguments.
+        args: Vec<Box<RawValue>>,
     },
 }
 
@@ -106,11 +108,8 @@ pub fn parse(text: &str) -> Result<Packet<'_>, BadPacket> {
         }
         b'3' | b'6' => {
             let id = id.ok_or(BadPacket)?;
-            if !json.starts_with('[') {
-                return Err(BadPacket);
-            }
-            serde_json::from_str::<&RawValue>(json).map_err(|_| BadPacket)?;
-            Ok(Packet::Ack { namespace, id, attachments })
+            let args = serde_json::from_str(json).map_err(|_| BadPacket)?;
+            Ok(Packet::Ack { namespace, id, attachments, args })
         }
         _ => Err(BadPacket),
     }

@@ -8,7 +8,7 @@ mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{self, Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,20 +18,26 @@ use futures_util::stream::{FuturesOrdered, Stream as _};
 use hyper::upgrade::OnUpgrade;
 
 use crate::client::Client;
-use crate::codec::frame::{self, FrameError, Limits, Opcode};
+use crate::codec::frame::{self, FrameError, Incoming, Limits, Opcode};
+use crate::codec::payload::{Encoder, Packet};
 use crate::config::EdgeConfig;
 use crate::edge::Core;
 use crate::event::{Event, Reply, json_string};
 use crate::handler::{ClientEvent, CloseReason, Dialect, Handled, Handler, Hello, Malformed, Refusal};
 use crate::handshake::{self, Introduction};
 use crate::link::{Ending, Link, Outgoing};
+use crate::polling::Session;
 use crate::shared::Admission;
 use read::{Answer, Assembly, Step};
-use socket::{ReadError, Socket};
+use socket::ReadError;
+pub(crate) use socket::Socket;
 
 /// How many messages are taken before others get their turn on the thread.
 const TURN: u32 = 64;
 const NEVER: u64 = u64::MAX;
+/// How many things, and about how many bytes, one poll carries.
+const POLL_ITEMS: usize = 1000;
+const POLL_BYTES: usize = 256 * 1024;
 
 /// Waits for hyper to hand the stream over, then drives it to its end.
 pub(crate) async fn run_websocket<H: Handler>(
@@ -45,13 +51,63 @@ pub(crate) async fn run_websocket<H: Handler>(
         tracing::error!("a live connection came by a stream that is neither TCP nor TLS of this crate");
         return;
     };
-    Driver::new(core, admission, introduction, socket).await;
+    Driver::new(core, admission, introduction, Some(socket), None).await;
+}
+
+/// Drives a session that begins with long-polling.
+pub(crate) async fn run_polling<H: Handler>(
+    core: Arc<Core<H>>,
+    admission: Admission,
+    introduction: Box<Introduction>,
+    session: Arc<Session>,
+) {
+    Driver::new(core, admission, introduction, None, Some(session)).await;
+}
+
+/// Reads `2probe`, answers, tells `probed`, reads `5`: then the WebSocket takes its session over. Anything else
+/// ends it.
+pub(crate) async fn await_probe(
+    upgrade: OnUpgrade,
+    config: &EdgeConfig,
+    probed: impl FnOnce(),
+) -> Option<Box<Socket>> {
+    let mut socket = Box::new(Socket::from_upgraded(upgrade.await.ok()?)?);
+    if next_text(&mut socket, config).await? != "2probe" {
+        return None;
+    }
+    socket.write_text(b"3probe").await.ok()?;
+    probed();
+    (next_text(&mut socket, config).await? == "5").then_some(socket)
+}
+
+async fn next_text(socket: &mut Socket, config: &EdgeConfig) -> Option<String> {
+    let limits = limits(config);
+    loop {
+        let read = std::future::poll_fn(|cx| {
+            socket.poll_message(cx, limits, |incoming| match incoming {
+                Incoming::Text(text) => Some(text.into_owned()),
+                Incoming::Ping(_) | Incoming::Pong => Some(String::new()),
+                Incoming::Binary(_) | Incoming::Close(_) => None,
+            })
+        });
+        let text = read.await.ok()??;
+        if !text.is_empty() {
+            return Some(text);
+        }
+    }
+}
+
+fn limits(config: &EdgeConfig) -> Limits {
+    Limits { max_payload: config.max_payload, max_fragments: config.max_fragments }
 }
 
 struct Driver<H: Handler> {
     core: Arc<Core<H>>,
     admission: Admission,
+    /// The transport, unless it is long-polling.
     socket: Option<Socket>,
+    /// Where requests meet this task, if it began with long-polling.
+    session: Option<Arc<Session>>,
     stage: Stage,
     /// The call to the service that is under way.
     work: Option<BoxFuture<'static, Done<H>>>,
@@ -128,13 +184,15 @@ impl<H: Handler> Driver<H> {
         core: Arc<Core<H>>,
         admission: Admission,
         introduction: Box<Introduction>,
-        socket: Socket,
+        socket: Option<Socket>,
+        session: Option<Arc<Session>>,
     ) -> Self {
         let config = &core.shared.config;
         let now = core.shared.wheel.now();
         let mut driver = Self {
             admission,
-            socket: Some(socket),
+            socket,
+            session,
             stage: Stage::Open,
             work: None,
             later: None,
@@ -192,9 +250,12 @@ impl<H: Handler> Driver<H> {
 
     fn send_open(&self) {
         let config = self.config();
+        let (sid, upgrades) = match &self.session {
+            Some(session) => (session.sid.clone(), "\"websocket\""),
+            None => (handshake::random_id(), ""),
+        };
         let text = format!(
-            "0{{\"sid\":\"{}\",\"upgrades\":[],\"pingInterval\":{},\"pingTimeout\":{},\"maxPayload\":{}}}",
-            handshake::random_id(),
+            "0{{\"sid\":\"{sid}\",\"upgrades\":[{upgrades}],\"pingInterval\":{},\"pingTimeout\":{},\"maxPayload\":{}}}",
             config.ping_interval.as_millis(),
             config.ping_timeout.as_millis(),
             config.max_payload,
@@ -205,20 +266,34 @@ impl<H: Handler> Driver<H> {
     // ---- the turn of the loop ----
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.link().register(cx.waker());
+        loop {
+            self.link().begin();
+            if self.work_through(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let blocked = self.write_due != NEVER || matches!(self.stage, Stage::Gone { .. });
+            if self.link().rest(cx.waker(), blocked) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn work_through(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.now();
         if let Err(ending) = self.check_deadlines(now) {
             self.end(ending);
         }
         let mut left = TURN;
         while self.stage == Stage::Open {
+            // In this order: what the work leaves for later must be polled before the task may rest.
+            let busy = self.poll_work(cx).is_pending();
+            self.poll_later(cx);
             // Asked anew each time: after a close, nothing more is taken from the client.
             if let Some(ending) = self.link().closing() {
                 self.end(ending);
                 break;
             }
-            self.poll_later(cx);
-            if self.poll_work(cx).is_pending() {
+            if busy {
                 break;
             }
             if left == 0 {
@@ -238,24 +313,26 @@ impl<H: Handler> Driver<H> {
     /// Writes what is queued and, once the connection is to end, takes it from stage to stage.
     fn poll_end(&mut self, cx: &mut Context<'_>, now: u64) -> Poll<()> {
         loop {
+            if let Stage::Draining { ending, until } = self.stage {
+                let working = self.poll_work(cx).is_pending();
+                self.poll_later(cx);
+                let busy = working || self.later.is_some();
+                if !busy || now >= until {
+                    self.say_goodbye(ending);
+                    let until = after(now, self.config().close_timeout);
+                    self.stage = Stage::Closing { reason: ending.reason, until };
+                }
+            }
             let flushed = self.poll_flush(cx, now);
             match self.stage {
                 Stage::Open => match flushed {
                     Poll::Ready(Err(())) => self.end(CloseReason::Transport.into()),
                     _ => break,
                 },
-                Stage::Draining { ending, until } => {
-                    self.poll_later(cx);
-                    let busy = self.poll_work(cx).is_pending() || self.later.is_some();
-                    if matches!(flushed, Poll::Ready(Err(()))) {
-                        self.stage = Stage::Gone { reason: ending.reason };
-                    } else if busy && now < until {
-                        break;
-                    } else {
-                        self.say_goodbye(ending);
-                        self.stage = Stage::Closing { reason: ending.reason, until };
-                    }
-                }
+                Stage::Draining { ending, .. } => match flushed {
+                    Poll::Ready(Err(())) => self.stage = Stage::Gone { reason: ending.reason },
+                    _ => break,
+                },
                 Stage::Closing { reason, until } => match flushed {
                     Poll::Ready(Ok(())) => self.stage = Stage::Lingering { reason, until },
                     Poll::Ready(Err(())) => self.stage = Stage::Gone { reason },
@@ -273,7 +350,7 @@ impl<H: Handler> Driver<H> {
                     self.stage = Stage::Gone { reason };
                 }
                 Stage::Gone { reason } => {
-                    self.socket = None;
+                    self.drop_transport();
                     self.later = None;
                     self.parked = None;
                     ready!(self.poll_work(cx));
@@ -286,9 +363,10 @@ impl<H: Handler> Driver<H> {
         Poll::Pending
     }
 
+    /// Ready when nothing is queued any more.
     fn poll_flush(&mut self, cx: &mut Context<'_>, now: u64) -> Poll<Result<(), ()>> {
-        let Some(socket) = &mut self.socket else { return Poll::Ready(Err(())) };
         let slow_after = self.core.shared.config.slow_after;
+        let Some(socket) = &mut self.socket else { return self.flush_poll(now) };
         match socket.poll_flush(cx, &self.admission.link, || self.write_due = after(now, slow_after)) {
             Poll::Ready(done) => {
                 self.write_due = NEVER;
@@ -298,7 +376,51 @@ impl<H: Handler> Driver<H> {
         }
     }
 
+    /// The same while long-polling: what is queued goes with the poll that waits, if one does.
+    fn flush_poll(&mut self, now: u64) -> Poll<Result<(), ()>> {
+        let Some(session) = &self.session else { return Poll::Ready(Err(())) };
+        let link = &self.admission.link;
+        let has_packets = !link.is_empty();
+        let poll = session.take_poll(has_packets);
+        if !has_packets {
+            self.write_due = NEVER;
+            return Poll::Ready(Ok(()));
+        }
+        let Some(poll) = poll else {
+            if self.write_due == NEVER {
+                self.write_due = after(now, self.core.shared.config.slow_after);
+            }
+            return Poll::Pending;
+        };
+        self.write_due = NEVER;
+        let mut payload = Encoder::default();
+        let taken = link.take(0, POLL_ITEMS, POLL_BYTES, |item| match item {
+            Outgoing::Event(event) => {
+                payload.text(frame::payload(event.frames(Dialect::SocketIo)));
+                event.attachments().iter().for_each(|attachment| payload.binary(attachment));
+            }
+            Outgoing::Text(text) => payload.text(&text),
+            Outgoing::Binary(bytes) => payload.binary(&bytes),
+            // WebSocket's own frames have no meaning here and are not made while polling.
+            Outgoing::Frames(_) => {}
+        });
+        link.take(taken, 0, 0, drop);
+        if poll.send(payload.finish()).is_err() {
+            // Its client is gone, and with it what it should have carried.
+            return Poll::Ready(Err(()));
+        }
+        self.flush_poll(now)
+    }
+
     fn set_alarm(&mut self) {
+        if let Some(session) = &self.session {
+            let overdue = if self.awaiting_pong {
+                self.heartbeat_due
+            } else {
+                after(self.heartbeat_due, self.config().ping_timeout)
+            };
+            session.alive_until.store(overdue, Ordering::Release);
+        }
         let due = match self.stage {
             Stage::Open => {
                 [self.heartbeat_due, self.admit_due, self.message_due, self.write_due, self.resume_due]
@@ -399,38 +521,69 @@ impl<H: Handler> Driver<H> {
         if !self.may_take(now) {
             return Poll::Pending;
         }
+        let step = match self.read_step(cx, now) {
+            Poll::Ready(Ok(step)) => step,
+            Poll::Ready(Err(ending)) => return Poll::Ready(Err(ending)),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.tokens = self.tokens.saturating_sub(1);
+        Poll::Ready(self.take(step, now))
+    }
+
+    /// What the next message asks for.
+    fn read_step(&mut self, cx: &mut Context<'_>, now: u64) -> Poll<Result<Step, Ending>> {
         let config = &self.core.shared.config;
         let dialect = self.admission.link.dialect;
-        let limits = Limits { max_payload: config.max_payload, max_fragments: config.max_fragments };
         let assembly = &mut self.assembly;
+        if self.socket.is_none()
+            && let Some(session) = &self.session
+        {
+            match session.next_posted() {
+                Some(Packet::Text(text)) => {
+                    return Poll::Ready(read::read_text(dialect, config, assembly, &text));
+                }
+                Some(Packet::Binary(bytes)) => {
+                    return Poll::Ready(read::read_binary(dialect, config, assembly, bytes));
+                }
+                // Only after all that was posted: the WebSocket goes on where polling stopped.
+                None => match session.take_socket() {
+                    Some(socket) => {
+                        self.socket = Some(*socket);
+                        self.core.shared.counters.polling.fetch_sub(1, Relaxed);
+                        self.write_due = NEVER;
+                    }
+                    None => return Poll::Pending,
+                },
+            }
+        }
         let Some(socket) = &mut self.socket else { return Poll::Ready(Err(CloseReason::Transport.into())) };
-        let read =
-            socket.poll_message(cx, limits, |incoming| read::read(dialect, config, assembly, incoming));
+        let read = socket
+            .poll_message(cx, limits(config), |incoming| read::read(dialect, config, assembly, incoming));
         let begun = socket.in_message() || self.assembly.is_some();
-        let step = match read {
+        match read {
             Poll::Pending => {
                 if !begun {
                     self.message_due = NEVER;
                 } else if self.message_due == NEVER {
                     self.message_due = after(now, self.config().frame_timeout);
                 }
-                return Poll::Pending;
+                Poll::Pending
             }
-            Poll::Ready(Ok(step)) => step?,
-            Poll::Ready(Err(ReadError::Gone)) => return Poll::Ready(Err(CloseReason::Transport.into())),
+            Poll::Ready(Ok(step)) => {
+                if !begun {
+                    self.message_due = NEVER;
+                }
+                Poll::Ready(step)
+            }
+            Poll::Ready(Err(ReadError::Gone)) => Poll::Ready(Err(CloseReason::Transport.into())),
             Poll::Ready(Err(ReadError::Bad(error))) => {
                 let reason = match error {
                     FrameError::TooBig => CloseReason::TooBig,
                     FrameError::Protocol | FrameError::NotUtf8 => CloseReason::Protocol,
                 };
-                return Poll::Ready(Err(Ending { reason, code: error.close_code() }));
+                Poll::Ready(Err(Ending { reason, code: error.close_code() }))
             }
-        };
-        if !begun {
-            self.message_due = NEVER;
         }
-        self.tokens = self.tokens.saturating_sub(1);
-        Poll::Ready(self.take(step, now))
     }
 
     /// Whether the rate limit lets a message in now; if not, sets when it will.
@@ -484,10 +637,14 @@ impl<H: Handler> Driver<H> {
             }
             Step::Leave { namespace } => {
                 let client = self.take_client(namespace).ok_or(OUT_OF_PLACE)?;
+                client.forget_acks();
                 self.core.handler.disconnected(&client, CloseReason::Client);
                 if self.client.is_none() {
                     self.admit_due = after(now, self.config().connect_timeout);
                 }
+            }
+            Step::Ack { namespace, id, ack } => {
+                self.client_in(namespace).ok_or(OUT_OF_PLACE)?.acknowledged(id, ack);
             }
             Step::Event { namespace, event, answer } => return self.hand_in(namespace, event, answer),
             Step::Malformed { namespace, problem } => {
@@ -688,6 +845,12 @@ impl<H: Handler> Driver<H> {
         if !answered {
             self.later = None;
         }
+        if let Some(session) = &self.session
+            && !answered
+            && ending.reason != CloseReason::Refused
+        {
+            session.close();
+        }
         let until = after(self.now(), self.config().close_timeout);
         self.stage = if ending.reason == CloseReason::Transport {
             Stage::Gone { reason: ending.reason }
@@ -709,15 +872,34 @@ impl<H: Handler> Driver<H> {
                 words.push(Outgoing::Text(format!("41{}", prefix(client.namespace())).into()));
             }
         }
-        let mut close = Vec::new();
-        frame::put(&mut close, Opcode::Close, &[&ending.code.to_be_bytes()]);
-        words.push(Outgoing::Frames(close.into()));
+        words.push(if self.socket.is_some() {
+            let mut close = Vec::new();
+            frame::put(&mut close, Opcode::Close, &[&ending.code.to_be_bytes()]);
+            Outgoing::Frames(close.into())
+        } else if ending.reason == CloseReason::Client {
+            // The client knows; its poll only has to come home.
+            Outgoing::Text(Bytes::from_static(b"6"))
+        } else {
+            Outgoing::Text(Bytes::from_static(b"1"))
+        });
         self.link().push_last(words);
+    }
+
+    fn drop_transport(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.core.sessions.remove(&session.sid);
+            session.end();
+            if self.socket.is_none() {
+                self.core.shared.counters.polling.fetch_sub(1, Relaxed);
+            }
+        }
+        self.socket = None;
     }
 
     /// Tells the service that its clients are gone.
     fn part(&mut self, reason: CloseReason) {
         for client in self.client.take().into_iter().chain(std::mem::take(&mut self.others)) {
+            client.forget_acks();
             self.core.handler.disconnected(&client, reason);
         }
     }
@@ -734,6 +916,7 @@ impl<H: Handler> Future for Driver<H> {
 impl<H: Handler> Drop for Driver<H> {
     /// A panic of the service or the end of the runtime must not leave it with clients that are gone.
     fn drop(&mut self) {
+        self.drop_transport();
         self.part(CloseReason::Transport);
     }
 }

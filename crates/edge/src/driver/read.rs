@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::client::Ack;
 use crate::codec::frame::Incoming;
 use crate::codec::packet::{self, Packet};
 use crate::codec::plain;
@@ -27,6 +28,8 @@ pub(super) enum Step {
     Leave { namespace: u16 },
     /// An event for the service.
     Event { namespace: u16, event: ClientEvent, answer: Answer },
+    /// The answer to an event of the server.
+    Ack { namespace: u16, id: u64, ack: Ack },
     /// Something to complain about.
     Malformed { namespace: u16, problem: Malformed },
     /// A bare Engine.IO message.
@@ -49,10 +52,10 @@ pub(super) enum Answer {
     Ref(Box<str>),
 }
 
-/// A packet whose attachments are still coming; none for an ack, which is then dropped.
+/// A packet whose attachments are still coming.
 #[derive(Debug)]
 pub(super) struct Assembly {
-    step: Option<Step>,
+    step: Step,
     missing: usize,
     bytes: usize,
     attachments: Vec<Bytes>,
@@ -132,13 +135,13 @@ pub(super) fn read_binary(
     waiting.attachments.push(bytes);
     waiting.missing -= 1;
     let Some(whole) = assembly.take_if(|waiting| waiting.missing == 0) else { return Ok(Step::Nothing) };
-    Ok(match whole.step {
-        Some(Step::Event { namespace, mut event, answer }) => {
-            event.attachments = whole.attachments;
-            Step::Event { namespace, event, answer }
-        }
-        other => other.unwrap_or(Step::Nothing),
-    })
+    let mut step = whole.step;
+    match &mut step {
+        Step::Event { event, .. } => event.attachments = whole.attachments,
+        Step::Ack { ack, .. } => ack.attachments = whole.attachments,
+        _ => {}
+    }
+    Ok(step)
 }
 
 fn read_packet(
@@ -181,16 +184,15 @@ fn read_packet(
                     answer: id.map_or(Answer::None, Answer::Id),
                 },
             };
-            (Some(step), attachments)
+            (step, attachments)
         }
-        // The server asks for no acks, so there is nothing that one could answer.
-        Packet::Ack { namespace, attachments, .. } => {
-            index(namespace).ok_or(PROTOCOL)?;
-            (None, attachments)
+        Packet::Ack { namespace, id, attachments, args } => {
+            let namespace = index(namespace).ok_or(PROTOCOL)?;
+            (Step::Ack { namespace, id, ack: Ack { args, attachments: Vec::new() } }, attachments)
         }
     };
     if attachments == 0 {
-        return Ok(step.unwrap_or(Step::Nothing));
+        return Ok(step);
     }
     if attachments > config.max_attachments {
         return Err(PROTOCOL);

@@ -9,6 +9,7 @@ mod conversations;
 mod devices;
 mod edit;
 pub mod events;
+mod files;
 mod fold;
 mod input;
 mod live;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     delivery::hub::Hub,
+    files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
@@ -47,6 +49,7 @@ pub use blocks::{BlockAnswer, BlockView};
 pub use conversations::MuteConversation;
 pub use devices::{DeviceView, ForgetDevice, RegisterDevice};
 pub use edit::{EditMessage, parse_message};
+pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use preferences::{PreferencesView, PutPreferences};
@@ -85,6 +88,7 @@ struct Inner {
     hub: Hub,
     directory: Directory,
     limits: Limits,
+    files: Files,
     clock: Clock,
     settings: Settings,
     /// Set once, right after the rest: the writers publish through what they are part of.
@@ -109,6 +113,7 @@ impl Chat {
         store: Store,
         directory: Directory,
         limits: Limits,
+        files: Files,
         clock: Clock,
         settings: Settings,
     ) -> Self {
@@ -118,6 +123,7 @@ impl Chat {
                 hub: Hub::default(),
                 directory,
                 limits,
+                files,
                 clock,
                 writers: OnceLock::new(),
                 mending: Mutex::default(),

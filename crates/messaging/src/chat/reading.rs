@@ -1,7 +1,5 @@
 //! What a user may look at: their conversations, the messages in them, their unread count.
 
-use std::collections::HashMap;
-
 use super::{
     Chat,
     views::{ConversationView, MessageView, Surroundings},
@@ -162,7 +160,12 @@ impl Chat {
         senders.sort_unstable();
         senders.dedup();
         let profiles = self.inner.directory.users(&senders, None).await;
-        let surroundings = Surroundings { profiles, attachments: HashMap::new() };
+        let attachments = rows
+            .iter()
+            .filter_map(|row| self.attachment_view(&row.attachment))
+            .map(|attachment| (attachment.id, attachment))
+            .collect();
+        let surroundings = Surroundings { profiles, attachments };
         rows.into_iter().map(|row| MessageView::new(row, &surroundings)).collect()
     }
 

@@ -293,8 +293,10 @@ impl Cors {
 pub struct Uploads {
     /// `MAX_FILE_SIZE`, in bytes.
     pub max_file_size: u64,
-    /// `UPLOAD_DIR`.
+    /// `UPLOAD_DIR`: a folder, or the `s3:` URL of a bucket.
     pub dir: PathBuf,
+    /// `UPLOAD_QUOTA`: bytes that one user may keep; 0 is no limit.
+    pub quota: u64,
     /// `URL_SIGNING_KEY`.
     pub url_signing_key: Option<Secret>,
 }
@@ -304,6 +306,7 @@ impl Uploads {
         Ok(Self {
             max_file_size: reader.number("MAX_FILE_SIZE", 1..=1 << 40)?,
             dir: reader.path("UPLOAD_DIR"),
+            quota: reader.number("UPLOAD_QUOTA", 0..=1 << 50)?,
             url_signing_key: reader.secret("URL_SIGNING_KEY")?,
         })
     }

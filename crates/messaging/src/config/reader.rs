@@ -19,7 +19,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// `rule` continues the variable's name: "must be a whole number."
-    pub(crate) fn new(name: &str, rule: impl fmt::Display) -> Self {
+    pub fn new(name: &str, rule: impl fmt::Display) -> Self {
         Self { sentence: format!("{name} {rule}") }
     }
 

@@ -249,7 +249,18 @@ pub static VARIABLES: &[Variable] = &[
         "The origins, comma-separated, whose pages may call; * is all (not in production). Without it, any port of http://localhost and http://127.0.0.1 in development and none in production.",
     ),
     preset(Section::Uploads, "MAX_FILE_SIZE", "10485760", "Bytes that an uploaded file may have."),
-    preset(Section::Uploads, "UPLOAD_DIR", "./uploads", "The folder of uploaded files."),
+    preset(
+        Section::Uploads,
+        "UPLOAD_DIR",
+        "./uploads",
+        "The folder of uploaded files, or s3://bucket/prefix with the usual AWS_… variables (AWS_ENDPOINT for a bucket elsewhere).",
+    ),
+    preset(
+        Section::Uploads,
+        "UPLOAD_QUOTA",
+        "1073741824",
+        "Bytes that the files of one user may have together; 0 is no limit.",
+    ),
     secret(
         Section::Uploads,
         "URL_SIGNING_KEY",

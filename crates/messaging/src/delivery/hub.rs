@@ -229,6 +229,11 @@ impl Hub {
         self.shard(user).lock().contains_key(&user)
     }
 
+    /// Whether this connection of the user is here.
+    pub fn has(&self, user: UserId, connection: u64) -> bool {
+        self.with(user, connection, |_| ()).is_some()
+    }
+
     /// Closes all of a user's connections.
     pub fn close(&self, user: UserId, reason: CloseReason) {
         if let Some(stream) = self.shard(user).lock().get(&user) {

@@ -5,6 +5,7 @@
 //! things that succeed or fail together; transactions never leave this module. Rules about who may
 //! do what live in `chat`, except those that only hold inside the transaction.
 
+pub mod attachments;
 pub mod batch;
 pub mod blocks;
 pub mod changes;
@@ -25,6 +26,7 @@ mod sqlite;
 
 use std::time::Duration;
 
+pub use connect::OpenError;
 use sqlx::{PgPool, SqlitePool};
 
 use crate::{clock::Clock, errors::Error};

@@ -9,6 +9,7 @@ use messaging::{
     config::Config,
     delivery::receiver::Receiver,
     errors::{Error, Result},
+    files::{Files, FilesOptions, Signer},
     identity::{Caller, Directory, MainApi, Token, UserProfile},
     ids::{ConversationId, MessageId, UserId},
     limits::{self, Limits},
@@ -34,6 +35,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) database: TestDatabase,
+    _uploads: tempfile::TempDir,
 }
 
 impl World {
@@ -52,8 +54,17 @@ impl World {
             edit_window: EDIT_WINDOW,
         };
         let limits = Limits::new(&NO_LIMITS, clock.clone());
-        let chat = Chat::start(store.clone(), directory, limits, clock.clone(), settings);
-        Self { chat, store, clock, database }
+        let uploads = tempfile::tempdir().unwrap();
+        let options = FilesOptions {
+            location: uploads.path().join("files").to_string_lossy().into_owned(),
+            temporary_dir: uploads.path().join("incoming"),
+            max_file_size: 1_000_000,
+            quota: 0,
+        };
+        let signer = Signer::new(b"a key of the tests", None, Duration::from_secs(60));
+        let files = Files::open(&options, signer, clock.clone()).unwrap();
+        let chat = Chat::start(store.clone(), directory, limits, files, clock.clone(), settings);
+        Self { chat, store, clock, database, _uploads: uploads }
     }
 
     /// Anna writes to Ben; answers the conversation and the message.

@@ -1,0 +1,51 @@
+//! Who is calling: the bearer of a request, and `POST /auth/validate-token`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, State},
+    http::{header, request::Parts},
+    response::Response,
+};
+use serde_json::json;
+
+use super::{AppState, body::JsonText, envelope::Success};
+use crate::{chat::Fields, errors::Error, identity::Caller};
+
+/// The caller, known by the request's bearer.
+#[derive(Debug, Clone)]
+pub(super) struct Authenticated(pub(super) Arc<Caller>);
+
+impl FromRequestParts<AppState> for Authenticated {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = header.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        state.identity.authenticate(bearer.ok_or(Error::Unauthenticated)?).await.map(Self)
+    }
+}
+
+/// `POST /auth/validate-token`: 200 either way; an invalid token is `valid: false`, not an error.
+pub(super) async fn validate_token(State(state): State<AppState>, body: JsonText) -> Result<Response, Error> {
+    let mut fields = Fields::parse(&body.0)?;
+    let token = fields.text("token").filter(|token| !token.trim().is_empty());
+    if token.is_none() && !fields.is_refused() {
+        fields.refuse("token", "The token field is required.");
+    }
+    let token = fields.finish(token)?;
+    let (valid, user_id, user) = match state.identity.authenticate(&token).await {
+        Ok(caller) => (true, json!(caller.user_id), json!(caller.profile)),
+        Err(Error::Unauthenticated) => (false, json!(null), json!(null)),
+        Err(error) => return Err(error),
+    };
+    let data = json!({"valid": valid, "user_id": user_id, "user": user});
+    Ok(Success::ok(data)
+        .with_flat("valid", valid)
+        .with_flat("user_id", user_id)
+        .with_flat("user", user)
+        .at(state.clock.now()))
+}

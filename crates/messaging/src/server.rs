@@ -1,0 +1,244 @@
+//! Puts the service together from its configuration, serves it, and takes it apart again.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::Router;
+use edge::{Edge, EdgeConfig, ServeConfig};
+use tokio::net::TcpListener;
+
+use crate::{
+    chat::{self, Chat},
+    clock::Clock,
+    config::{Config, ConfigError, Origins},
+    files::{Files, FilesOptions, Signer, signing_key},
+    http::{self, AppState, RequestLimits},
+    identity::{Directory, Identity, MainApi, cache_key},
+    limits::Limits,
+    socket::Socket,
+    storage::{OpenError, Store, StoreOptions},
+};
+
+/// How long the address of a file holds: a conversation that was opened in the morning still shows its
+/// pictures in the evening.
+const LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why the service could not start, or ended; each is a sentence for the operator.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// The database cannot be used.
+    Database(OpenError),
+    /// The address cannot be listened on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The listener failed.
+    Io(std::io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(formatter),
+            Self::Database(error) => error.fmt(formatter),
+            Self::Listen { address, source } => {
+                write!(formatter, "PORT: {address} cannot be listened on: {source}.")
+            }
+            Self::Io(error) => write!(formatter, "the service ended: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+impl From<ConfigError> for ServeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<OpenError> for ServeError {
+    fn from(error: OpenError) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// How the store is opened under this configuration.
+pub fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        url: config.database.url.to_url(),
+        pool_min: config.database.pool_min,
+        pool_max: config.database.pool_max,
+        timeout: config.database.timeout,
+    }
+}
+
+/// Listens where the configuration says.
+pub async fn listen(config: &Config) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(config.server.host, config.server.port);
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Serves until `shutdown` is done, then leaves: no new connections, what is under way is answered,
+/// live clients are closed so that they come back elsewhere. `page` has routes for a browser.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    page: Router,
+    clock: Clock,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let main_api = MainApi::new(config.main_api_url()?, &config.main_api, clock.clone())?;
+    let store = Store::open(&store_options(&config), clock.clone()).await?;
+    let ttl = config.redis.ttl;
+    let directory = Directory::new(store.clone(), main_api.clone(), ttl, clock.clone());
+    let key = cache_key(config.jwt.secret.as_ref());
+    let identity = Identity::new(main_api.clone(), directory.clone(), &config.jwt, key, ttl, clock.clone());
+    let limits = Limits::new(&config.limits, clock.clone());
+    let files = open_files(&config, &store, &clock).await?;
+    let settings = chat_settings(&config);
+    let chat = Chat::start(store.clone(), directory, limits, files, clock.clone(), settings);
+    let socket = Socket::start(chat.clone(), identity.clone(), clock.clone());
+    let edge = Edge::new(edge_config(&config)?, socket);
+    let is_leaving = Arc::new(AtomicBool::new(false));
+    let state = AppState {
+        chat,
+        identity,
+        main_api,
+        edge: edge.clone(),
+        clock,
+        limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
+        is_leaving: Arc::clone(&is_leaving),
+    };
+    let router = http::router(state, origins(&config), page);
+
+    announce(&config, &store, &listener);
+    let grace = config.server.shutdown_timeout;
+    let serve_config = ServeConfig {
+        header_timeout: config.server.handshake_timeout,
+        drain_timeout: grace / 2,
+        ..ServeConfig::default()
+    };
+    let leave = async {
+        shutdown.await;
+        tracing::info!("leaving: no new connections, what is under way is answered");
+        is_leaving.store(true, Ordering::Relaxed);
+        // Spread out, so that the other nodes do not get everybody at once.
+        edge.shutdown(grace / 4).await;
+    };
+    edge::serve(listener, serve_config, router, leave).await.map_err(ServeError::Io)?;
+    store.close().await;
+    tracing::info!("gone");
+    Ok(())
+}
+
+async fn open_files(config: &Config, store: &Store, clock: &Clock) -> Result<Files, ServeError> {
+    let uploads = &config.uploads;
+    let own = uploads.url_signing_key.as_ref();
+    let key = signing_key(own, config.jwt.secret.as_ref(), store)
+        .await
+        .map_err(|error| ServeError::Io(std::io::Error::other(error)))?;
+    let signer = Signer::new(&key, config.server.public_url.as_deref(), LINK_LIFETIME);
+    let location = uploads.dir.to_string_lossy().into_owned();
+    let options = FilesOptions {
+        // Beside the files, where there is room for them; a bucket has no such place.
+        temporary_dir: if location.contains("://") {
+            std::env::temp_dir()
+        } else {
+            uploads.dir.join(".incoming")
+        },
+        location,
+        max_file_size: uploads.max_file_size,
+        quota: uploads.quota,
+    };
+    Files::open(&options, signer, clock.clone()).map_err(|rule| ConfigError::new("UPLOAD_DIR", rule).into())
+}
+
+fn chat_settings(config: &Config) -> chat::Settings {
+    chat::Settings {
+        db_timeout: config.database.timeout,
+        max_connections_per_user: config
+            .live
+            .max_connections_per_user
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(usize::MAX),
+        event_retention: config.messages.event_retention,
+        edit_window: config.messages.edit_window,
+    }
+}
+
+fn origins(config: &Config) -> edge::Origins {
+    match &config.cors.origins {
+        Origins::Any => edge::Origins::Any,
+        Origins::Localhost => edge::Origins::Localhost,
+        Origins::List(list) => edge::Origins::List(list.clone()),
+    }
+}
+
+fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
+    let limit = |limit: Option<u32>| limit.map_or(0, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let networks: Vec<String> =
+        config.server.trusted_proxies.networks().iter().map(ToString::to_string).collect();
+    Ok(EdgeConfig {
+        ping_interval: config.live.ping_interval,
+        ping_timeout: config.live.ping_timeout,
+        max_payload: config.live.max_payload,
+        auth_timeout: config.live.auth_timeout,
+        connect_timeout: config.server.handshake_timeout,
+        upgrade_timeout: config.server.handshake_timeout,
+        frame_timeout: config.server.body_timeout,
+        origins: origins(config),
+        trusted_proxies: networks.join(",").parse().unwrap_or_default(),
+        max_connections: limit(config.live.max_connections),
+        max_connections_per_ip: limit(config.live.max_connections_per_ip),
+        max_unauthenticated_per_ip: limit(config.live.max_unauthenticated_per_ip),
+        ..EdgeConfig::default()
+    })
+}
+
+fn announce(config: &Config, store: &Store, listener: &TcpListener) {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let address = listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        address,
+        database = store.backend(),
+        "rented-messaging serves"
+    );
+}
+
+/// Done at the first SIGTERM or SIGINT.
+pub async fn stop_signal() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        let mut terminated = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(signal) => signal,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be listened for");
+                let _ = interrupted.await;
+                return;
+            }
+        };
+        tokio::select! {
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupted.await;
+}

@@ -1,0 +1,292 @@
+//! The live door: client events in, one call to `chat` each, acks and errors out.
+//!
+//! Both dialects come through here (contract section 4); how they look on the wire is the edge's.
+
+mod hello;
+mod revalidation;
+mod session;
+
+use std::sync::Arc;
+
+use edge::{
+    BoxFuture, Client, ClientEvent, CloseReason, Event, Handled, Handler, Hello, Malformed, Refusal, Reply,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    chat::{
+        Chat, EditMessage, Fields, MarkRead, SendMessage, Since,
+        events::{event, raw, to_json},
+        parse_conversation, parse_message, parse_reaction, parse_status, parse_typing,
+    },
+    clock::Clock,
+    errors::{Error, Result},
+    identity::{Caller, Identity},
+    ids::UserId,
+};
+use hello::Introduction;
+use revalidation::Revalidation;
+pub use session::Session;
+
+/// Close codes of the plain dialect, in the range left to applications.
+const CLOSE_UNAUTHENTICATED: u16 = 4401;
+const CLOSE_FORBIDDEN: u16 = 4403;
+const CLOSE_TOO_MANY: u16 = 4429;
+/// RFC 6455: try again later.
+const CLOSE_TRY_AGAIN: u16 = 1013;
+/// Entries a `sync` event answers with, unless it asks for fewer or more.
+const SYNC_LIMIT: i64 = 100;
+const SYNC_MAX: i64 = 500;
+
+/// The handler of all live connections.
+pub struct Socket {
+    chat: Chat,
+    identity: Identity,
+    revalidation: Revalidation,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Socket").finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    /// A handler whose connections are validated again when their tokens' time is over.
+    pub fn start(chat: Chat, identity: Identity, clock: Clock) -> Arc<Self> {
+        let socket = Arc::new(Self { chat, identity, revalidation: Revalidation::new(clock) });
+        revalidation::start(&socket);
+        socket
+    }
+
+    /// Authenticates a connection and lets it take part.
+    async fn admit(&self, client: &Client<Self>, token: &str, since: Since) -> Result<()> {
+        let caller = self.identity.authenticate(token).await?;
+        if !client.session().claim(&caller) {
+            return Self::admit_again(client, &caller);
+        }
+        let subscribed = self
+            .chat
+            .subscribe(caller.user_id, client, since, || {
+                client.set_authenticated();
+                client.emit(&greeting(&caller));
+            })
+            .await;
+        if let Err(error) = subscribed {
+            client.session().release();
+            return Err(error);
+        }
+        self.revalidation.watch(client, caller.expires_at);
+        Ok(())
+    }
+
+    /// The same user again is answered; another user is refused (contract 4.2).
+    fn admit_again(client: &Client<Self>, caller: &Caller) -> Result<()> {
+        if client.session().user_id() == Some(caller.user_id) {
+            client.emit(&greeting(caller));
+            return Ok(());
+        }
+        Err(Error::Forbidden("This connection belongs to another user.".into()))
+    }
+
+    async fn take(&self, client: &Client<Self>, name: &str, data: &str) -> Result<Value> {
+        if name == "authenticate" {
+            let Introduction { token, since } = Introduction::parse(data)?;
+            self.admit(client, &token.ok_or(Error::Unauthenticated)?, since).await?;
+            let caller = client.session().caller().ok_or(Error::Unauthenticated)?;
+            return Ok(json!({"user_id": caller.user_id, "user": caller.profile}));
+        }
+        let caller = client.session().caller().ok_or(Error::Unauthenticated)?;
+        let (user, connection) = (caller.user_id, client.id());
+        match name {
+            "join_conversation" => {
+                self.chat.join_conversation(user, connection, parse_conversation(data)?).await?;
+            }
+            "leave_conversation" => {
+                self.chat.leave_conversation(user, connection, parse_conversation(data)?);
+            }
+            "typing" => {
+                let (conversation, is_typing) = parse_typing(data)?;
+                self.chat.set_typing(user, connection, conversation, is_typing).await?;
+            }
+            "mark_read" => return Ok(json!(self.chat.mark_read(user, MarkRead::parse(data)?).await?)),
+            "mark_delivered" => {
+                let message_ids = self.chat.mark_delivered(user, MarkRead::parse(data)?).await?;
+                return Ok(json!({"message_ids": message_ids}));
+            }
+            "edit_message" => {
+                let (id, request) = EditMessage::parse_event(data)?;
+                return Ok(json!(self.chat.edit_message(&caller, id, request).await?));
+            }
+            "delete_message" => self.chat.delete_message(&caller, parse_message(data)?).await?,
+            "add_reaction" => {
+                let (id, emoji) = parse_reaction(data)?;
+                return Ok(json!(self.chat.add_reaction(&caller, id, emoji).await?));
+            }
+            "remove_reaction" => {
+                let (id, emoji) = parse_reaction(data)?;
+                self.chat.remove_reaction(&caller, id, emoji).await?;
+            }
+            "presence_update" => self.chat.update_presence(user, connection, parse_status(data)?),
+            "sync" => return self.sync(client, user, data).await,
+            _ => return Err(Error::BadRequest("There is no such event.".into())),
+        }
+        Ok(json!({}))
+    }
+
+    /// What was missed comes as events before the ack (contract section 7).
+    async fn sync(&self, client: &Client<Self>, user: UserId, data: &str) -> Result<Value> {
+        let mut fields = Fields::parse(data)?;
+        let limit = fields.id("limit").unwrap_or(SYNC_LIMIT).min(SYNC_MAX);
+        let since = hello::since_of(&mut fields);
+        match fields.finish(Some(since))? {
+            Since::Now => {
+                let last_event_seq = self.chat.last_event_seq(user).await?;
+                Ok(json!({"last_event_seq": last_event_seq, "has_more": false}))
+            }
+            Since::Seq(since) => {
+                let part = self.chat.sync(user, since, limit).await?;
+                for stored in part.events {
+                    client.emit(&Event::new(stored.kind.name(), stored.data));
+                }
+                Ok(json!({"last_event_seq": part.last_event_seq, "has_more": part.has_more}))
+            }
+        }
+    }
+
+    /// A message is queued here and now, in the order sent; its confirmation comes after the commit.
+    async fn send(
+        &self,
+        client: &Client<Self>,
+        taken: &ClientEvent,
+    ) -> Result<BoxFuture<'static, Option<Reply>>> {
+        let caller = client.session().caller().ok_or(Error::Unauthenticated)?;
+        let data = taken.data().to_owned();
+        let pending = self.chat.send_message(&caller, SendMessage::parse(&data)?).await?;
+        let turn = client.session().take_turn();
+        let client = client.clone();
+        Ok(Box::pin(async move {
+            let outcome = pending.stored().await;
+            // Two writers may commit in another order than this connection sent.
+            let _turn = turn.come().await;
+            Some(match outcome {
+                Ok(sent) => {
+                    client.emit(&event("message_sent", &sent.to_message_sent()));
+                    accepted(&raw(&*sent.json))
+                }
+                Err(error) => refuse(&client, &error, Some("send_message"), &data),
+            })
+        }))
+    }
+}
+
+impl Handler for Socket {
+    type Session = Session;
+
+    fn connect<'a>(&'a self, client: &'a Client<Self>, hello: Hello) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async move {
+            let introduction = Introduction::of(&hello).map_err(|error| refusal(&error))?;
+            // Without a token the client has some time to `authenticate`.
+            let Some(token) = introduction.token else { return Ok(()) };
+            self.admit(client, &token, introduction.since).await.map_err(|error| {
+                log_internal(&error);
+                refusal(&error)
+            })
+        })
+    }
+
+    fn event<'a>(&'a self, client: &'a Client<Self>, taken: ClientEvent) -> BoxFuture<'a, Handled> {
+        Box::pin(async move {
+            let outcome = match taken.name.as_str() {
+                "send_message" => match self.send(client, &taken).await {
+                    Ok(later) => return Handled::Later(later),
+                    Err(error) => Err(error),
+                },
+                name => self.take(client, name, taken.data()).await,
+            };
+            Handled::Done(Some(match outcome {
+                Ok(data) => accepted(&data),
+                Err(error) => refuse(client, &error, Some(&taken.name), taken.data()),
+            }))
+        })
+    }
+
+    fn may_overlap(&self, name: &str) -> bool {
+        name == "send_message"
+    }
+
+    fn malformed(&self, client: &Client<Self>, problem: Malformed) {
+        refuse(client, &Error::BadRequest(problem.to_string().into()), None, "");
+    }
+
+    fn unauthenticated(&self, client: &Client<Self>) {
+        refuse(client, &Error::Unauthenticated, None, "");
+    }
+
+    fn disconnected(&self, client: &Client<Self>, _reason: CloseReason) {
+        self.revalidation.forget(client.id());
+        if let Some(user) = client.session().user_id() {
+            self.chat.unsubscribe(user, client.id());
+        }
+    }
+}
+
+fn greeting(caller: &Caller) -> Event {
+    event("authenticated", &json!({"user_id": caller.user_id, "user": caller.profile}))
+}
+
+/// Every ack is exactly one object (contract 4.1).
+fn accepted(data: &impl Serialize) -> Reply {
+    #[derive(Serialize)]
+    struct Accepted<'a, T> {
+        success: bool,
+        data: &'a T,
+    }
+    Reply::json(to_json(&Accepted { success: true, data }))
+}
+
+/// A refusal is told by an `error` event in every case, and by the ack where one was asked for.
+fn refuse(client: &Client<Socket>, error: &Error, name: Option<&str>, data: &str) -> Reply {
+    log_internal(error);
+    let message = error.message();
+    let mut told = json!({"message": message, "code": error.code()});
+    if let Some(name) = name {
+        told["event"] = json!(name);
+    }
+    // What the client said it was about, so that it can find the message that failed.
+    if let Ok(Value::Object(asked)) = serde_json::from_str(data) {
+        if let Some(id) = asked.get("client_message_id").filter(|id| is_short(id)) {
+            told["client_message_id"] = id.clone();
+        }
+        if let Some(id) = asked.get("conversation_id").filter(|id| id.is_number()) {
+            told["conversation_id"] = id.clone();
+        }
+    }
+    client.emit(&event("error", &told));
+    let refused = json!({
+        "success": false,
+        "error": {"code": error.code(), "message": message, "retryable": error.retryable()},
+    });
+    Reply::json(refused.to_string())
+}
+
+fn is_short(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() <= 256)
+}
+
+fn refusal(error: &Error) -> Refusal {
+    let close_code = match error {
+        Error::Unauthenticated => CLOSE_UNAUTHENTICATED,
+        Error::RateLimited(_) => CLOSE_TOO_MANY,
+        Error::Validation(_) | Error::BadRequest(_) | Error::Forbidden(_) => CLOSE_FORBIDDEN,
+        _ => CLOSE_TRY_AGAIN,
+    };
+    Refusal { close_code, ..Refusal::new(error.code(), error.message().into_owned()) }
+}
+
+fn log_internal(error: &Error) {
+    if let Error::Internal(source) = error {
+        tracing::error!(error = %source, "a live request failed");
+    }
+}
