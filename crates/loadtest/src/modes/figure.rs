@@ -9,7 +9,8 @@ use crate::cli::OneFigure;
 /// Prints it.
 pub fn run(options: &OneFigure) -> Result<(), String> {
     let path = options.file.display();
-    let text = std::fs::read_to_string(&options.file).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    let text =
+        std::fs::read_to_string(&options.file).map_err(|error| format!("{path} cannot be read: {error}"))?;
     let report: Value = serde_json::from_str(&text).map_err(|error| format!("{path} is no JSON: {error}"))?;
     let number = find(&report, &options.name, options.percentile.as_deref())
         .ok_or_else(|| format!("{path} has no {}", options.name))?;
@@ -20,7 +21,9 @@ fn find(report: &Value, name: &str, percentile: Option<&str>) -> Option<f64> {
     let named = |list: &str| report.get(list)?.as_array()?.iter().find(|item| item["name"] == name);
     match percentile {
         None => named("figures")?["value"].as_f64(),
-        Some(percentile) => named("latencies")?["percentiles"][percentile].as_f64().map(|micros| micros / 1000.0),
+        Some(percentile) => {
+            named("latencies")?["percentiles"][percentile].as_f64().map(|micros| micros / 1000.0)
+        }
     }
 }
 
