@@ -52,7 +52,8 @@ sql() {
 
 # new_database NAME : an empty one; sets database_url.
 new_database() {
-  sql postgres -c "drop database if exists $1 with (force)" -c "create database $1"
+  PGOPTIONS='-c client_min_messages=warning' sql postgres -c "drop database if exists $1 with (force)" \
+    -c "create database $1"
   database_url=$(database "$1")
 }
 
@@ -92,7 +93,7 @@ service_environment() {
     "RATE_LIMIT_MESSAGES=0" "RATE_LIMIT_CONVERSATIONS=0" "RATE_LIMIT_TYPING=0" "RATE_LIMIT_READS=0" \
     "MAX_CONNECTIONS=0" "MAX_UNAUTHENTICATED_PER_IP=0"
   if [ -n "$redis_url" ]; then echo "REDIS_URL=$redis_url"; fi
-  printf '%s\n' "${extra_environment[@]}"
+  if [ ${#extra_environment[@]} -gt 0 ]; then printf '%s\n' "${extra_environment[@]}"; fi
 }
 
 # start_messaging : sets url and service_pid.

@@ -163,7 +163,7 @@ async fn echo(mut stream: TcpStream, copies: u8) -> io::Result<()> {
     stream
         .write_all(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-              Sec-WebSocket-Accept: s3pPLBMiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
         )
         .await?;
     let mut output = Vec::with_capacity(16 * 1024);

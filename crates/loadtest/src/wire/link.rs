@@ -24,7 +24,7 @@ use super::{
 
 /// RFC 6455's own example of a key and its answer: the pair is all that the handshake needs.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLBMiTxaQ9kYGzzhZRbK+xOo=";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// How long a connection may take from the first packet to the answer of the upgrade.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -286,24 +286,43 @@ async fn upgrade(mut stream: TcpStream, target: &Target, path: &str) -> Result<(
         }
     };
     let early = head.split_off(end + 4);
-    let text = String::from_utf8_lossy(&head);
-    let status = text.lines().next().unwrap_or_default();
+    check_upgrade(&String::from_utf8_lossy(&head))?;
+    Ok((stream, early))
+}
+
+/// Whether an answer's head is what an upgrade's must be.
+fn check_upgrade(head: &str) -> Result<(), String> {
+    let status = head.lines().next().unwrap_or_default();
     if !status.starts_with("HTTP/1.1 101") {
         return Err(format!("the upgrade was answered with {status}"));
     }
-    let accepted = text
+    let accept = head
         .lines()
         .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT);
-    if !accepted {
-        return Err("the upgrade's answer has the wrong Sec-WebSocket-Accept".into());
+        .find_map(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept").then(|| value.trim()));
+    match accept {
+        Some(ACCEPT) => Ok(()),
+        Some(other) => Err(format!("the upgrade's answer has the wrong Sec-WebSocket-Accept, {other}")),
+        None => Err("the upgrade's answer has no Sec-WebSocket-Accept".into()),
     }
-    Ok((stream, early))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_upgrade_that_was_agreed_on_goes_on() {
+        let head =
+            |status: &str, accept: &str| format!("HTTP/1.1 {status}\r\nupgrade: websocket\r\n{accept}\r\n");
+        let good =
+            "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\ndate: Wed, 25 Nov 2026 14:40:40 GMT\r\n";
+        assert_eq!(check_upgrade(&head("101 Switching Protocols", good)), Ok(()));
+        assert!(check_upgrade(&head("503 Service Unavailable", good)).unwrap_err().contains("503"));
+        assert!(check_upgrade(&head("101 Switching Protocols", "")).unwrap_err().contains("no Sec-"));
+        let bad = "Sec-WebSocket-Accept: x\r\n";
+        assert!(check_upgrade(&head("101 Switching Protocols", bad)).unwrap_err().ends_with("Accept, x"));
+    }
 
     #[test]
     fn tokens_of_any_kind_fit_into_the_url() {
