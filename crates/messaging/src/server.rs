@@ -12,14 +12,14 @@ use std::{
 
 use axum::Router;
 use edge::{Edge, EdgeConfig, ServeConfig, Tls};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     chat::{self, Chat},
     clock::Clock,
     config::{Config, ConfigError, Origins},
     files::{Files, FilesOptions, Signer, signing_key},
-    http::{self, AppState, RequestLimits},
+    http::{self, AppState, MetricsAccess, RequestLimits},
     identity::{Directory, Identity, MainApi, cache_key},
     limits::Limits,
     socket::Socket,
@@ -39,6 +39,8 @@ pub enum ServeError {
     Database(OpenError),
     /// The address cannot be listened on.
     Listen {
+        /// The variable that says so.
+        variable: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why not.
@@ -53,8 +55,8 @@ impl fmt::Display for ServeError {
         match self {
             Self::Config(error) => error.fmt(formatter),
             Self::Database(error) => error.fmt(formatter),
-            Self::Listen { address, source } => {
-                write!(formatter, "PORT: {address} cannot be listened on: {source}.")
+            Self::Listen { variable, address, source } => {
+                write!(formatter, "{variable}: {address} cannot be listened on: {source}.")
             }
             Self::Io(error) => write!(formatter, "the service ended: {error}"),
         }
@@ -87,8 +89,30 @@ pub fn store_options(config: &Config) -> StoreOptions {
 
 /// Listens where the configuration says.
 pub async fn listen(config: &Config) -> Result<TcpListener, ServeError> {
-    let address = SocketAddr::new(config.server.host, config.server.port);
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    bind("PORT", SocketAddr::new(config.server.host, config.server.port)).await
+}
+
+async fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { variable, address, source })
+}
+
+/// Serves metrics on their own port, if they have one, until the answer is dropped.
+async fn serve_metrics(config: &Config, state: &AppState) -> Result<JoinSet<()>, ServeError> {
+    let mut serving = JoinSet::new();
+    if let Some(port) = config.metrics.port {
+        let listener = bind("METRICS_PORT", SocketAddr::new(config.server.host, port)).await?;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "metrics are served on a port of their own");
+        }
+        let router = http::metrics_router(state.clone());
+        serving.spawn(async move {
+            let served = edge::serve(listener, ServeConfig::default(), router, std::future::pending());
+            if let Err(error) = served.await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    Ok(serving)
 }
 
 /// Serves until `shutdown` is done, then leaves: no new connections, what is under way is answered,
@@ -121,7 +145,9 @@ pub async fn run(
         clock,
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
+        metrics_access: MetricsAccess::of(&config),
     };
+    let _metrics = serve_metrics(&config, &state).await?;
     let router = http::router(state, origins(&config), page);
 
     announce(&config, &store, &listener);

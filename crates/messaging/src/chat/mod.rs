@@ -158,6 +158,11 @@ impl Chat {
         self.inner.writers.get().expect("set in `start`")
     }
 
+    /// Messages and marks that wait for a writer.
+    pub fn queued(&self) -> usize {
+        self.writers().queued()
+    }
+
     /// The database, for health checks and settings.
     pub fn store(&self) -> &Store {
         &self.inner.store

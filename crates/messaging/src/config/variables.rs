@@ -352,13 +352,13 @@ pub static VARIABLES: &[Variable] = &[
         Section::Watching,
         "METRICS_TOKEN",
         "",
-        "The bearer token that /metrics asks for. In production /metrics needs it or METRICS_PORT.",
+        "The bearer token that /metrics on PORT asks for. In production /metrics needs it or METRICS_PORT.",
     ),
     optional(
         Section::Watching,
         "METRICS_PORT",
         "9464",
-        "A port of its own for /metrics, not to be opened to the world. Without it, /metrics is on PORT.",
+        "A port of its own for /metrics, which asks for no token: not to be opened to the world.",
     ),
 ];
 

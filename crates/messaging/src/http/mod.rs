@@ -7,6 +7,7 @@ mod envelope;
 mod files;
 mod health;
 mod messages;
+mod metrics;
 mod params;
 mod users;
 
@@ -34,6 +35,8 @@ use crate::{
     socket::Socket,
 };
 
+pub use metrics::{MetricsAccess, metrics_router};
+
 /// What handlers need. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
@@ -51,6 +54,8 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Whether the service is on its way out.
     pub is_leaving: Arc<AtomicBool>,
+    /// Who may read metrics.
+    pub metrics_access: MetricsAccess,
 }
 
 /// How large and how slow a request's body may be.
@@ -100,6 +105,7 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/presence", get(users::get_presence))
         .route("/health", get(health::get_health))
         .route("/ready", get(health::get_ready))
+        .route("/metrics", get(metrics::get_metrics))
         .with_state(state.clone())
         .merge(page)
         .fallback(not_found)

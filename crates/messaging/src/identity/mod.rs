@@ -25,6 +25,7 @@ use crate::{
     config::{Jwt, Secret},
     errors::Error,
     ids::UserId,
+    metrics::{self, TokenLookUp},
 };
 use cache::{Checked, Subject, TokenCache, Verdict};
 use flights::Flights;
@@ -104,9 +105,15 @@ impl Identity {
         for _ in 0..ATTEMPTS {
             let now = inner.clock.now();
             match inner.cache.get(&key, now) {
-                Verdict::Valid(checked) => return Ok(caller(&checked, token)),
-                Verdict::Refused => return Err(Error::Unauthenticated),
-                Verdict::Unknown => {}
+                Verdict::Valid(checked) => {
+                    metrics::get().token_looked_up(TokenLookUp::Valid);
+                    return Ok(caller(&checked, token));
+                }
+                Verdict::Refused => {
+                    metrics::get().token_looked_up(TokenLookUp::Refused);
+                    return Err(Error::Unauthenticated);
+                }
+                Verdict::Unknown => metrics::get().token_looked_up(TokenLookUp::Unknown),
             }
             if inner.jwt.check(token.expose(), now).is_err() {
                 return Err(Error::Unauthenticated);

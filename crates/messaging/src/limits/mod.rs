@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     errors::{Error, RateLimit, Result},
     ids::UserId,
+    metrics,
 };
 
 /// What is counted, each in its own bucket.
@@ -115,6 +116,7 @@ impl Limits {
         if decision.allowed {
             Ok(Some(decision.rate_limit))
         } else {
+            metrics::get().rate_limited(kind);
             Err(Error::RateLimited(decision.rate_limit))
         }
     }
