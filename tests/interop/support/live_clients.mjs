@@ -41,6 +41,8 @@ export function connectSocketIo(service, token, { via = 'payload', since, sinceI
   const client = new SocketIoClient(socket);
   return new Promise((resolve, reject) => {
     socket.once('connect', () => resolve(client));
+    // The transport may end between its own handshake and the answer to CONNECT; that is no connect_error.
+    socket.once('disconnect', (reason) => reject(new Refused(`closed before the answer to CONNECT: ${reason}`)));
     socket.once('connect_error', (error) => {
       socket.close();
       reject(new Refused(error.message, { code: error.data?.code, data: error.data }));
