@@ -17,5 +17,6 @@ pub mod ids;
 pub mod limits;
 pub mod logging;
 pub mod server;
+pub mod shared;
 pub mod socket;
 pub mod storage;

@@ -16,6 +16,7 @@ mod presence;
 mod reactions;
 mod reading;
 mod receipts;
+mod relay;
 mod search;
 mod send;
 mod tasks;
@@ -34,11 +35,12 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    delivery::hub::Hub,
+    delivery::{bus::Bus, hub::Hub, leases::Leases},
     files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
+    shared::Redis,
     storage::Store,
 };
 
@@ -80,6 +82,8 @@ pub struct Chat {
 struct Inner {
     store: Store,
     hub: Hub,
+    bus: Bus,
+    redis: Option<Redis>,
     directory: Directory,
     limits: Limits,
     files: Files,
@@ -91,6 +95,8 @@ struct Inner {
     mending: Mutex<HashSet<UserId>>,
     /// Told when the log may have gone further than was published.
     uncertain: Arc<Notify>,
+    /// Told whose streams may be behind their logs.
+    behind: Arc<relay::Behind>,
     fold: fold::Fold,
     heads: live::Heads,
     /// Messages that reached a live connection and are not yet marked as delivered.
@@ -100,8 +106,24 @@ struct Inner {
 }
 
 impl Chat {
-    /// Starts the rules with their writers and background tasks, which end when the last clone is gone.
+    /// Starts the rules of a node that is alone, with their writers and background tasks, which end
+    /// when the last clone is gone.
     pub fn start(
+        store: Store,
+        directory: Directory,
+        limits: Limits,
+        files: Files,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        Self::start_shared(None, Bus::InProcess, store, directory, limits, files, clock, settings)
+    }
+
+    /// The same beside other nodes: `bus` leads to them over `redis`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, named at the one call")]
+    pub fn start_shared(
+        redis: Option<Redis>,
+        bus: Bus,
         store: Store,
         directory: Directory,
         limits: Limits,
@@ -111,6 +133,8 @@ impl Chat {
     ) -> Self {
         let chat = Self {
             inner: Arc::new(Inner {
+                bus,
+                behind: Arc::default(),
                 heads: live::Heads::start(store.clone()),
                 hub: Hub::default(),
                 directory,
@@ -122,7 +146,8 @@ impl Chat {
                 uncertain: Arc::default(),
                 fold: fold::Fold::default(),
                 reached: Mutex::default(),
-                presence: presence::Presence::default(),
+                presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
+                redis,
                 typing: typing::Typing::default(),
                 store,
                 settings,
@@ -142,6 +167,7 @@ impl Chat {
         let writers = Writers::start(&inner.store, inner.settings.db_timeout, publish, &inner.uncertain);
         inner.writers.set(writers).expect("set once");
         tasks::start(&chat);
+        relay::start(&chat);
         chat
     }
 
