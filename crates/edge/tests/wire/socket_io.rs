@@ -199,6 +199,10 @@ async fn reserved_and_missing_names_are_answered_and_the_connection_stays() {
         ws.send_text(bad).await;
         assert_eq!(ws.text().await, format!("42[\"error\",{{\"message\":\"{problem}\"}}]"));
     }
+    // One that asked for an ack is told by it too.
+    ws.send_text("427[\"connect\"]").await;
+    assert_eq!(ws.text().await, "42[\"error\",{\"message\":\"ReservedName\"}]");
+    assert_eq!(ws.text().await, "437[{\"success\":false,\"problem\":\"ReservedName\"}]");
     ws.send_text("421[\"echo\",1]").await;
     assert_eq!(ws.text().await, "431[1]");
 }
