@@ -84,7 +84,8 @@ impl<H: Handler> Driver<H> {
         if self.awaiting_pong {
             // The answer may lie behind what we do not read now, or behind a message that is still arriving and
             // has a deadline of its own.
-            let blocked = self.work.is_some() || self.parked.is_some() || self.message_due != NEVER;
+            let unread = self.work.is_some() || self.later.is_some() || self.tokens == 0;
+            let blocked = unread || self.message_due != NEVER;
             if !blocked {
                 return Err(CloseReason::PingTimeout.into());
             }
