@@ -289,6 +289,23 @@ async fn the_server_pings_and_a_silent_client_is_closed() {
     server.service.wait_for("gone / PingTimeout").await;
 }
 
+/// A process that was stopped for a while must not take its own silence for its clients'.
+#[tokio::test]
+async fn a_pong_that_came_while_the_process_stood_still_counts() {
+    let server = Server::start(hasty()).await;
+    let mut ws = server.socket_io_in().await;
+    for _ in 0..3 {
+        assert_eq!(ws.text().await, "2");
+        ws.send_text("3").await;
+        // The one thread of this test runs the server too.
+        std::thread::sleep(Duration::from_millis(450));
+    }
+    assert_eq!(ws.text().await, "2");
+    ws.send_text("3").await;
+    ws.send_text("421[\"echo\",1]").await;
+    assert_eq!(ws.text().await, "431[1]");
+}
+
 #[tokio::test]
 async fn a_connection_without_connect_is_closed() {
     let server = Server::start(EdgeConfig { connect_timeout: Duration::from_millis(100), ..config() }).await;
