@@ -1,0 +1,15 @@
+//! Several nodes over one database and one Redis, through the public door; and what they do without Redis.
+
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod delivery;
+mod healing;
+mod limits;
+mod nodes;
+mod presence;
+mod redis_server;
+mod tokens;
