@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod quiet_hours;
 pub mod server;
 pub mod socket;
 pub mod storage;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::Router;
-use edge::{Edge, EdgeConfig, ServeConfig};
+use edge::{Edge, EdgeConfig, ServeConfig, Tls};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
@@ -152,8 +152,14 @@ pub async fn run(
 
     announce(&config, &store, &listener);
     let grace = config.server.shutdown_timeout;
+    let tls = config.server.tls.as_ref().map(|tls| Tls::from_files(&tls.cert_path, &tls.key_path));
+    let tls = tls
+        .transpose()
+        .map_err(|error| ConfigError::new("TLS_CERT_PATH", format!("cannot be used: {error}.")))?;
     let serve_config = ServeConfig {
+        tls,
         header_timeout: config.server.handshake_timeout,
+        body_timeout: config.server.body_timeout,
         drain_timeout: grace / 2,
         ..ServeConfig::default()
     };
@@ -225,6 +231,10 @@ fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
         connect_timeout: config.server.handshake_timeout,
         upgrade_timeout: config.server.handshake_timeout,
         frame_timeout: config.server.body_timeout,
+        events_per_second: config.live.max_events_per_second.unwrap_or(0),
+        events_burst: config.live.max_events_per_second.unwrap_or(0).saturating_mul(2),
+        queue_bytes: config.live.max_queued_bytes,
+        slow_after: config.live.slow_client_timeout,
         origins: origins(config),
         trusted_proxies: networks.join(",").parse().unwrap_or_default(),
         max_connections: limit(config.live.max_connections),

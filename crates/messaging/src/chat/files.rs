@@ -8,7 +8,10 @@ use crate::{
     files::{Files, StoredFile},
     ids::{AttachmentId, UserId},
     limits::Kind,
-    storage::{attachments::FileRecord, rows::AttachmentColumns},
+    storage::{
+        attachments::{AttachmentRow, FileRecord},
+        rows::AttachmentColumns,
+    },
 };
 
 /// Orphaned files are looked for this often.
@@ -59,7 +62,7 @@ impl Chat {
     /// A file that the user may see: a participant who has not deleted its message, or its uploader
     /// before it is sent.
     pub async fn visible_file(&self, user: UserId, id: AttachmentId) -> Result<FileRecord> {
-        let row = self.inner.store.attachment(id).await?.filter(|row| !row.is_deleted).ok_or_else(no_file)?;
+        let row = self.existing_file(id).await?;
         let foreign = || Error::Forbidden("You cannot see this file.".into());
         match row.conversation_id {
             Some(conversation) => {
@@ -77,8 +80,15 @@ impl Chat {
 
     /// A file for someone who holds a link to it, which only those get who may see it.
     pub async fn linked_file(&self, id: AttachmentId) -> Result<FileRecord> {
-        let row = self.inner.store.attachment(id).await?.filter(|row| !row.is_deleted);
-        row.map(|row| row.file).ok_or_else(no_file)
+        Ok(self.existing_file(id).await?.file)
+    }
+
+    /// An orphan that was not collected yet is as good as gone: its message may have been deleted.
+    async fn existing_file(&self, id: AttachmentId) -> Result<AttachmentRow> {
+        let row = self.inner.store.attachment(id).await?;
+        let orphaned_before = self.inner.files.orphans_before();
+        row.filter(|row| row.conversation_id.is_some() || row.created_at >= orphaned_before)
+            .ok_or_else(no_file)
     }
 
     /// The attachment of a message as it is shown, with links that hold from now on.

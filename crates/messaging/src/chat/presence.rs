@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often changes are told.
 pub(super) const INTERVAL: Duration = Duration::from_millis(200);
 /// So many of those who share a conversation hear of it, the most recent first (contract 4.4).
-const PARTNERS: i64 = 200;
+pub(super) const PARTNERS: i64 = 200;
 /// Users whose partners are read in one query.
 const CHUNK: usize = 200;
 

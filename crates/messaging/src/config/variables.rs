@@ -318,6 +318,24 @@ pub static VARIABLES: &[Variable] = &[
         "20000",
         "Milliseconds in which a client must answer a ping before it counts as gone.",
     ),
+    preset(
+        Section::Live,
+        "MAX_EVENTS_PER_SECOND",
+        "1000",
+        "Events a second taken from one live connection; past it, reading pauses. 0 is no limit.",
+    ),
+    preset(
+        Section::Live,
+        "MAX_QUEUED_BYTES",
+        "1000000",
+        "Bytes that may wait for one client to read them before it is closed as too slow.",
+    ),
+    preset(
+        Section::Live,
+        "SLOW_CLIENT_TIMEOUT",
+        "10000",
+        "Milliseconds for which a client may read nothing of what waits before it is closed as too slow.",
+    ),
     optional(
         Section::Watching,
         "LOG_FORMAT",

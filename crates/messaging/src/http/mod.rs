@@ -90,6 +90,15 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
         .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
         .route("/api/blocks", get(users::list_blocks))
+        .route(
+            "/api/devices",
+            get(users::list_devices).post(users::register_device).delete(users::forget_device),
+        )
+        .route(
+            "/api/fcm/token",
+            get(users::list_devices).post(users::register_device).delete(users::forget_device),
+        )
+        .route("/api/notifications/preferences", get(users::get_preferences).put(users::put_preferences))
         .route("/api/uploads", post(files::upload_file))
         .route("/files/{id}/{name}", get(files::get_file))
         .route("/api/sync", get(messages::sync_events))

@@ -5,7 +5,10 @@
 
 mod conversations;
 mod messages;
+mod model;
+mod preferences;
 mod reactions;
+mod reconcile;
 mod search;
 #[path = "../support/mod.rs"]
 mod support;
