@@ -11,6 +11,7 @@ mod reactions;
 mod reconcile;
 mod search;
 mod speed;
+#[expect(dead_code, reason = "each test uses its part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
