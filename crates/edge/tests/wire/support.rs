@@ -2,7 +2,7 @@
 //!
 //! Owns nothing that is tested; the facts are in the test files beside it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use edge::{
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// Generous, so that a busy machine fails no test; what is awaited comes in milliseconds.
@@ -218,7 +218,7 @@ impl Server {
     }
 
     pub(crate) async fn start_with(config: EdgeConfig, serve: ServeConfig) -> Self {
-        let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
+        let listener = edge::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let addr = listener.local_addr().unwrap();
         let service = Arc::new(Service::default());
         let edge = Edge::new(config, Arc::clone(&service));
