@@ -31,7 +31,7 @@ export class Outbox {
       content,
       file,
       previewUrl: file ? URL.createObjectURL(file) : null,
-      attachmentId: null,
+      attachment: null,
       replyTo,
       created_at: new Date().toISOString(),
       status: "sending",
@@ -107,7 +107,7 @@ export class Outbox {
   async #attempt(entry) {
     entry.attempts += 1;
     try {
-      if (entry.file && !entry.attachmentId) entry.attachmentId = (await this.session.api.upload(entry.file)).id;
+      if (entry.file && !entry.attachment) entry.attachment = await this.session.api.upload(entry.file);
       const message = await this.#send(entry);
       this.session.store(message);
       this.confirm({ ...message, client_message_id: entry.client_message_id });
@@ -122,10 +122,14 @@ export class Outbox {
         ? { conversation_id: entry.target.conversationId }
         : { receiver_id: entry.target.otherUser.id, product_id: entry.target.product?.id ?? null }),
       content: entry.content,
-      type: entry.attachmentId ? "image" : "text",
+      type: "text",
       client_message_id: entry.client_message_id,
     };
-    if (entry.attachmentId) body.attachment_id = entry.attachmentId;
+    if (entry.attachment) {
+      body.attachment_id = entry.attachment.id;
+      // What it is the service has found out from its bytes.
+      body.type = entry.attachment.mime_type.startsWith("image/") ? "image" : "file";
+    }
     if (entry.replyTo) body.reply_to_id = entry.replyTo.id;
     try {
       return await this.session.live.request("send_message", body);
@@ -139,11 +143,11 @@ export class Outbox {
 
   async #refused(entry, error) {
     if (!this.entries.includes(entry)) return;
-    if (error.status === 401) {
+    if (error.isSignedOut) {
       await this.session.renew();
       return;
     }
-    if (entry.file && !entry.attachmentId && error.isMissingRoute) {
+    if (entry.file && !entry.attachment && error.isMissingRoute) {
       this.session.lacks("upload");
       this.#fail(entry, "This service takes no pictures.", true);
     } else if (!error.retryable) this.#fail(entry, error.message, true);

@@ -16,6 +16,8 @@ pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
+pub mod quiet_hours;
 pub mod server;
 pub mod shared;
 pub mod socket;

@@ -11,16 +11,16 @@ use std::{
 };
 
 use axum::Router;
-use edge::{Edge, EdgeConfig, ServeConfig};
-use tokio::net::TcpListener;
+use edge::{Edge, EdgeConfig, ServeConfig, Tls};
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     chat::{self, Chat},
     clock::Clock,
     config::{Config, ConfigError, Origins},
-    files::{Files, FilesOptions, Signer, signing_key},
-    http::{self, AppState, RequestLimits},
     delivery::bus::Bus,
+    files::{Files, FilesOptions, Signer, signing_key},
+    http::{self, AppState, MetricsAccess, RequestLimits},
     identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
     shared::Redis,
@@ -41,6 +41,8 @@ pub enum ServeError {
     Database(OpenError),
     /// The address cannot be listened on.
     Listen {
+        /// The variable that says so.
+        variable: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why not.
@@ -55,8 +57,8 @@ impl fmt::Display for ServeError {
         match self {
             Self::Config(error) => error.fmt(formatter),
             Self::Database(error) => error.fmt(formatter),
-            Self::Listen { address, source } => {
-                write!(formatter, "PORT: {address} cannot be listened on: {source}.")
+            Self::Listen { variable, address, source } => {
+                write!(formatter, "{variable}: {address} cannot be listened on: {source}.")
             }
             Self::Io(error) => write!(formatter, "the service ended: {error}"),
         }
@@ -89,8 +91,30 @@ pub fn store_options(config: &Config) -> StoreOptions {
 
 /// Listens where the configuration says.
 pub async fn listen(config: &Config) -> Result<TcpListener, ServeError> {
-    let address = SocketAddr::new(config.server.host, config.server.port);
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    bind("PORT", SocketAddr::new(config.server.host, config.server.port)).await
+}
+
+async fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { variable, address, source })
+}
+
+/// Serves metrics on their own port, if they have one, until the answer is dropped.
+async fn serve_metrics(config: &Config, state: &AppState) -> Result<JoinSet<()>, ServeError> {
+    let mut serving = JoinSet::new();
+    if let Some(port) = config.metrics.port {
+        let listener = bind("METRICS_PORT", SocketAddr::new(config.server.host, port)).await?;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "metrics are served on a port of their own");
+        }
+        let router = http::metrics_router(state.clone());
+        serving.spawn(async move {
+            let served = edge::serve(listener, ServeConfig::default(), router, std::future::pending());
+            if let Err(error) = served.await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    Ok(serving)
 }
 
 /// Serves until `shutdown` is done, then leaves: no new connections, what is under way is answered,
@@ -146,13 +170,21 @@ pub async fn run(
         clock,
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
+        metrics_access: MetricsAccess::of(&config),
     };
+    let _metrics = serve_metrics(&config, &state).await?;
     let router = http::router(state, origins(&config), page);
 
     announce(&config, &store, redis.as_ref(), &listener);
     let grace = config.server.shutdown_timeout;
+    let tls = config.server.tls.as_ref().map(|tls| Tls::from_files(&tls.cert_path, &tls.key_path));
+    let tls = tls
+        .transpose()
+        .map_err(|error| ConfigError::new("TLS_CERT_PATH", format!("cannot be used: {error}.")))?;
     let serve_config = ServeConfig {
+        tls,
         header_timeout: config.server.handshake_timeout,
+        body_timeout: config.server.body_timeout,
         drain_timeout: grace / 2,
         ..ServeConfig::default()
     };
@@ -186,9 +218,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ServeError {
 async fn open_files(config: &Config, store: &Store, clock: &Clock) -> Result<Files, ServeError> {
     let uploads = &config.uploads;
     let own = uploads.url_signing_key.as_ref();
-    let key = signing_key(own, config.jwt.secret.as_ref(), store)
-        .await
-        .map_err(failed)?;
+    let key = signing_key(own, config.jwt.secret.as_ref(), store).await.map_err(failed)?;
     let signer = Signer::new(&key, config.server.public_url.as_deref(), LINK_LIFETIME);
     let location = uploads.dir.to_string_lossy().into_owned();
     let options = FilesOptions {
@@ -238,6 +268,10 @@ fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
         connect_timeout: config.server.handshake_timeout,
         upgrade_timeout: config.server.handshake_timeout,
         frame_timeout: config.server.body_timeout,
+        events_per_second: config.live.max_events_per_second.unwrap_or(0),
+        events_burst: config.live.max_events_per_second.unwrap_or(0).saturating_mul(2),
+        queue_bytes: config.live.max_queued_bytes,
+        slow_after: config.live.slow_client_timeout,
         origins: origins(config),
         trusted_proxies: networks.join(",").parse().unwrap_or_default(),
         max_connections: limit(config.live.max_connections),

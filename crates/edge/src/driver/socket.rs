@@ -109,16 +109,22 @@ impl Socket {
         Some(Self {
             stream,
             decoder: Decoder::default(),
-            rest: read_buf.into(),
+            // Copied, not converted: that would keep hyper's whole buffer of 8 KB, empty or not.
+            rest: read_buf.to_vec(),
             used: 0,
             batch: VecDeque::new(),
             batch_cost: 0,
         })
     }
 
-    /// Whether a message was begun: true only makes sense while no whole one waits.
-    pub(super) fn in_message(&self) -> bool {
-        !self.rest.is_empty() || self.decoder.in_message()
+    /// Whether a fragmented message was begun and not finished.
+    pub(super) fn in_fragments(&self) -> bool {
+        self.decoder.in_message()
+    }
+
+    /// Whether bytes wait that were not used: a partial frame, once there is no whole message.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
     }
 
     /// The next message, handed to `take` while it still lies in the buffer.

@@ -168,6 +168,24 @@ async fn a_message_that_is_never_finished_is_given_up() {
     }
 }
 
+/// A steady sender whose bytes are never cut between two frames was once taken for one that stalls.
+#[tokio::test]
+async fn a_sender_that_never_pauses_between_frames_is_not_stalled() {
+    let server = Server::start(EdgeConfig { frame_timeout: Duration::from_secs(1), ..config() }).await;
+    let mut ws = server.plain_in().await;
+    let bytes = frame(0x81, br#"{"event":"echo","ref":1}"#);
+    let (mut at, start) = (10, Instant::now());
+    ws.send_raw(&bytes[..at]).await;
+    while start.elapsed() < Duration::from_millis(2500) {
+        // To the end of this frame and a bit into the next.
+        let rest = [&bytes[at..], &bytes[..7]].concat();
+        at = 7;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        ws.send_raw(&rest).await;
+        assert_eq!(ws.text().await, r#"{"event":"ack","ref":1,"data":{}}"#);
+    }
+}
+
 #[tokio::test]
 async fn attachments_are_limited_in_number_and_in_all() {
     let server = Server::start(EdgeConfig { max_attachments: 2, ..config() }).await;

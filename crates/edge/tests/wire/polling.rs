@@ -349,3 +349,52 @@ async fn a_shutdown_closes_polling_sessions_with_a_close_packet() {
     assert_eq!(poll, (200, "1".into()));
     assert_eq!(server.http("GET", SOCKET_IO, "", "").await.0, 503);
 }
+
+/// The hand-over at every moment: events flow all the while, and each arrives once and in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upgrades_while_events_flow_lose_and_repeat_nothing() {
+    const EVENTS: usize = 120;
+    let server = std::sync::Arc::new(Server::start(config()).await);
+    let mut sessions = tokio::task::JoinSet::new();
+    for round in 0..24_u64 {
+        let path = open_in(&server).await;
+        let client = server.service.clients.lock().unwrap().pop().unwrap();
+        let server = std::sync::Arc::clone(&server);
+        tokio::spawn(async move {
+            for n in 0..EVENTS {
+                client.emit(&edge::Event::new("n", n.to_string()));
+                if n as u64 % 7 == round % 7 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        });
+        sessions.spawn(async move {
+            let mut seen = Vec::new();
+            let note = |seen: &mut Vec<usize>, packet: &str| {
+                if let Some(n) = packet.strip_prefix("42[\"n\",") {
+                    seen.push(n.trim_end_matches(']').parse().unwrap());
+                }
+            };
+            for _ in 0..round % 4 {
+                let (_, body) = server.http("GET", &path, "", "").await;
+                body.split('\x1e').for_each(|packet| note(&mut seen, packet));
+            }
+            let mut ws = server.ws(&websocket(&path)).await;
+            ws.send_text("2probe").await;
+            assert_eq!(ws.text().await, "3probe");
+            // As clients do: the poll that is out comes home, then the upgrade is sealed.
+            let (status, body) = server.http("GET", &path, "", "").await;
+            assert_eq!(status, 200);
+            body.split('\x1e').for_each(|packet| note(&mut seen, packet));
+            tokio::time::sleep(Duration::from_millis(round % 5)).await;
+            ws.send_text("5").await;
+            while seen.len() < EVENTS {
+                note(&mut seen, &ws.text().await);
+            }
+            assert_eq!(seen, (0..EVENTS).collect::<Vec<_>>(), "round {round}");
+        });
+    }
+    while let Some(done) = sessions.join_next().await {
+        done.unwrap();
+    }
+}

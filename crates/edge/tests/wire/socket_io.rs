@@ -199,6 +199,10 @@ async fn reserved_and_missing_names_are_answered_and_the_connection_stays() {
         ws.send_text(bad).await;
         assert_eq!(ws.text().await, format!("42[\"error\",{{\"message\":\"{problem}\"}}]"));
     }
+    // One that asked for an ack is told by it too.
+    ws.send_text("427[\"connect\"]").await;
+    assert_eq!(ws.text().await, "42[\"error\",{\"message\":\"ReservedName\"}]");
+    assert_eq!(ws.text().await, "437[{\"success\":false,\"problem\":\"ReservedName\"}]");
     ws.send_text("421[\"echo\",1]").await;
     assert_eq!(ws.text().await, "431[1]");
 }
@@ -283,6 +287,23 @@ async fn the_server_pings_and_a_silent_client_is_closed() {
     assert_eq!(ws.text().await, "2");
     ws.expect_close(1008).await;
     server.service.wait_for("gone / PingTimeout").await;
+}
+
+/// A process that was stopped for a while must not take its own silence for its clients'.
+#[tokio::test]
+async fn a_pong_that_came_while_the_process_stood_still_counts() {
+    let server = Server::start(hasty()).await;
+    let mut ws = server.socket_io_in().await;
+    for _ in 0..3 {
+        assert_eq!(ws.text().await, "2");
+        ws.send_text("3").await;
+        // The one thread of this test runs the server too.
+        std::thread::sleep(Duration::from_millis(450));
+    }
+    assert_eq!(ws.text().await, "2");
+    ws.send_text("3").await;
+    ws.send_text("421[\"echo\",1]").await;
+    assert_eq!(ws.text().await, "431[1]");
 }
 
 #[tokio::test]

@@ -141,6 +141,10 @@ impl Handler for Service {
         client.emit(&Event::new("error", format!("{{\"message\":\"{problem:?}\"}}")));
     }
 
+    fn malformed_reply(&self, problem: Malformed) -> Option<Reply> {
+        Some(Reply::json(format!("{{\"success\":false,\"problem\":\"{problem:?}\"}}")))
+    }
+
     fn unauthenticated(&self, client: &Client<Self>) {
         client.emit(&Event::new("error", r#"{"code":"UNAUTHENTICATED"}"#));
     }
@@ -408,6 +412,15 @@ impl Ws {
         let frame = self.next().await.expect("a close frame");
         assert_eq!((frame.opcode, frame.payload.get(..2)), (8, Some(&code.to_be_bytes()[..])), "{frame:?}");
         assert_eq!(self.next().await, None);
+    }
+
+    /// The plain dialect's way: an `error` event that names the problem, then the close.
+    pub(crate) async fn expect_error_and_close(&mut self, problem: &str, code: u16) {
+        assert_eq!(
+            self.text().await,
+            format!("{{\"event\":\"error\",\"data\":{{\"message\":\"{problem}\"}}}}")
+        );
+        self.expect_close(code).await;
     }
 
     /// Nothing comes for a while.

@@ -17,6 +17,7 @@ use crate::{
     delivery::hub::Delivery,
     errors::Result,
     ids::{ConversationId, MessageId, UserId},
+    metrics,
     storage::{
         batch::Sent,
         log::{Entry, EventKind, LogPage},
@@ -95,7 +96,8 @@ impl Chat {
             Delivery::Nobody | Delivery::Repeated => return,
             Delivery::Waiting { .. } => self.mend(user),
             Delivery::Live(0) => {}
-            Delivery::Live(_) => {
+            Delivery::Live(connections) => {
+                metrics::get().event_delivered(connections);
                 if let Some((seq, sender)) = stored.message
                     && sender != user
                 {
@@ -139,6 +141,7 @@ impl Chat {
         if !self.inner.mending.lock().insert(user) {
             return;
         }
+        metrics::get().stream_gap();
         let weak = self.downgrade();
         tokio::spawn(async move {
             // Two writers may publish in the other order than they committed; that rights itself at once.

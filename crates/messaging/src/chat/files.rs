@@ -8,7 +8,10 @@ use crate::{
     files::{Files, StoredFile},
     ids::{AttachmentId, UserId},
     limits::Kind,
-    storage::{attachments::FileRecord, rows::AttachmentColumns},
+    storage::{
+        attachments::{AttachmentRow, FileRecord},
+        rows::AttachmentColumns,
+    },
 };
 
 /// Orphaned files are looked for this often.
@@ -59,7 +62,7 @@ impl Chat {
     /// A file that the user may see: a participant who has not deleted its message, or its uploader
     /// before it is sent.
     pub async fn visible_file(&self, user: UserId, id: AttachmentId) -> Result<FileRecord> {
-        let row = self.inner.store.attachment(id).await?.filter(|row| !row.is_deleted).ok_or_else(no_file)?;
+        let row = self.existing_file(id).await?;
         let foreign = || Error::Forbidden("You cannot see this file.".into());
         match row.conversation_id {
             Some(conversation) => {
@@ -77,8 +80,15 @@ impl Chat {
 
     /// A file for someone who holds a link to it, which only those get who may see it.
     pub async fn linked_file(&self, id: AttachmentId) -> Result<FileRecord> {
-        let row = self.inner.store.attachment(id).await?.filter(|row| !row.is_deleted);
-        row.map(|row| row.file).ok_or_else(no_file)
+        Ok(self.existing_file(id).await?.file)
+    }
+
+    /// An orphan that was not collected yet is as good as gone: its message may have been deleted.
+    async fn existing_file(&self, id: AttachmentId) -> Result<AttachmentRow> {
+        let row = self.inner.store.attachment(id).await?;
+        let orphaned_before = self.inner.files.orphans_before();
+        row.filter(|row| row.conversation_id.is_some() || row.created_at >= orphaned_before)
+            .ok_or_else(no_file)
     }
 
     /// The attachment of a message as it is shown, with links that hold from now on.
@@ -116,14 +126,33 @@ impl Chat {
                 return Ok(count);
             }
             for orphan in orphans {
-                // The record first: a message that takes the file at this moment keeps it.
-                if self.inner.store.delete_orphaned_attachment(orphan.id).await? {
-                    let file = orphan.file;
-                    self.inner.files.delete(&file.storage_key, file.thumbnail_key.as_deref()).await?;
-                    count += 1;
-                }
+                count += usize::from(self.delete_orphan(orphan).await?);
             }
         }
+    }
+
+    /// Deletes the file of a message that was deleted: nobody sees it from now on. What fails here is
+    /// left to the collection of orphans.
+    pub(super) async fn release_file(&self, id: AttachmentId) {
+        let outcome = async {
+            match self.inner.store.attachment(id).await? {
+                Some(row) => self.delete_orphan(row).await,
+                None => Ok(false),
+            }
+        };
+        if let Err(error) = outcome.await {
+            tracing::warn!(%error, attachment_id = id.0, "the file of a deleted message is not deleted yet");
+        }
+    }
+
+    async fn delete_orphan(&self, orphan: AttachmentRow) -> Result<bool> {
+        // The record first: a message that takes the file at this moment keeps it.
+        let is_orphan = self.inner.store.delete_orphaned_attachment(orphan.id).await?;
+        if is_orphan {
+            let file = orphan.file;
+            self.inner.files.delete(&file.storage_key, file.thumbnail_key.as_deref()).await?;
+        }
+        Ok(is_orphan)
     }
 }
 

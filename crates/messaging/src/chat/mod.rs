@@ -6,16 +6,19 @@
 mod blocks;
 mod changes;
 mod conversations;
+mod devices;
 mod edit;
 pub mod events;
 mod files;
 mod fold;
 mod input;
 mod live;
+mod preferences;
 mod presence;
 mod reactions;
 mod reading;
 mod receipts;
+mod reconcile;
 mod relay;
 mod search;
 mod send;
@@ -26,7 +29,7 @@ mod writer;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -46,14 +49,17 @@ use crate::{
 
 pub use blocks::{BlockAnswer, BlockView};
 pub use conversations::MuteConversation;
+pub use devices::{DeviceView, ForgetDevice, RegisterDevice};
 pub use edit::{EditMessage, parse_message};
 pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
+pub use preferences::{PreferencesView, PutPreferences};
 pub use presence::PresenceView;
 pub use reactions::{ReactionAction, ReactionAnswer, parse_emoji, parse_reaction};
 pub use reading::{Page, PageRequest};
 pub use receipts::ReadAnswer;
+pub use reconcile::Reconciled;
 pub use search::{SearchHit, SearchMessages};
 pub use send::{MessageSent, PendingSend, SentMessage};
 pub use typing::parse_typing;
@@ -103,6 +109,8 @@ struct Inner {
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
     typing: typing::Typing,
+    /// Unread counters that were found wrong since the start.
+    drift: AtomicU64,
 }
 
 impl Chat {
@@ -149,6 +157,7 @@ impl Chat {
                 presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
                 redis,
                 typing: typing::Typing::default(),
+                drift: AtomicU64::new(0),
                 store,
                 settings,
             }),
@@ -173,6 +182,11 @@ impl Chat {
 
     fn writers(&self) -> &Writers {
         self.inner.writers.get().expect("set in `start`")
+    }
+
+    /// Messages and marks that wait for a writer.
+    pub fn queued(&self) -> usize {
+        self.writers().queued()
     }
 
     /// The database, for health checks and settings.

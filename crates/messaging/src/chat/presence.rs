@@ -36,7 +36,7 @@ pub(super) const REPETITION: Duration = leases::REPETITION;
 /// How often the leases of nodes that are gone are looked at.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 /// So many of those who share a conversation hear of it, the most recent first (contract 4.4).
-const PARTNERS: i64 = 200;
+pub(super) const PARTNERS: i64 = 200;
 /// Users whose partners are read in one query.
 const CHUNK: usize = 200;
 /// News that wait for a database that is away; beyond it they are dropped, and clients learn the
@@ -263,7 +263,10 @@ impl Chat {
             let Some((status, at)) = news.get(&user) else { continue };
             let event = events.entry(user).or_insert_with(|| {
                 let last_seen = (*status == Status::Offline).then_some(*at);
-                News::new("user_presence", &json!({"user_id": user, "status": status, "last_seen": last_seen}))
+                News::new(
+                    "user_presence",
+                    &json!({"user_id": user, "status": status, "last_seen": last_seen}),
+                )
             });
             self.tell(partner, event);
         }

@@ -281,8 +281,7 @@ async fn compare_now_and_then(weak: WeakChat) {
                 "the process stood still; what was missed is looked for"
             );
         }
-        let interval =
-            if chat.inner.bus.is_up() { COMPARE_INTERVAL } else { COMPARE_INTERVAL_ALONE };
+        let interval = if chat.inner.bus.is_up() { COMPARE_INTERVAL } else { COMPARE_INTERVAL_ALONE };
         if stood_still || compared.elapsed() >= interval {
             compared = Instant::now();
             chat.inner.behind.note_any();
@@ -304,7 +303,10 @@ mod tests {
         assert!(!line.contains('\n'), "a line of the bus");
         let read: Line<'_> = serde_json::from_str(&line).expect("a line");
         assert_eq!((read.event_seq, read.kind, read.conversation), (Some(7), Some(1), Some(conversation)));
-        assert_eq!((read.message, read.data.map(RawValue::get)), (Some((2, user)), Some(stored.data.as_str())));
+        assert_eq!(
+            (read.message, read.data.map(RawValue::get)),
+            (Some((2, user)), Some(stored.data.as_str()))
+        );
 
         let receipt = StoredEvent { kind: EventKind::MessageRead, message: None, ..stored };
         let line = stored_line(&receipt, conversation);
@@ -314,7 +316,8 @@ mod tests {
         let line = told_line("user_typing", "{}");
         let read: Line<'_> = serde_json::from_str(&line).expect("a line");
         assert_eq!((read.name, read.data.map(RawValue::get)), (Some("user_typing"), Some("{}")));
-        let read: Line<'_> = serde_json::from_str(&close_line(4401)).expect("a line");
+        let line = close_line(4401);
+        let read: Line<'_> = serde_json::from_str(&line).expect("a line");
         assert_eq!(read.close_code, Some(4401));
     }
 

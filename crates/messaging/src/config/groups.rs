@@ -365,6 +365,12 @@ pub struct Live {
     pub ping_interval: Duration,
     /// `PING_TIMEOUT`.
     pub ping_timeout: Duration,
+    /// `MAX_EVENTS_PER_SECOND`.
+    pub max_events_per_second: Option<u32>,
+    /// `MAX_QUEUED_BYTES`.
+    pub max_queued_bytes: usize,
+    /// `SLOW_CLIENT_TIMEOUT`.
+    pub slow_client_timeout: Duration,
 }
 
 impl Live {
@@ -378,6 +384,9 @@ impl Live {
             auth_timeout: reader.millis("AUTH_TIMEOUT")?,
             ping_interval: reader.millis("PING_INTERVAL")?,
             ping_timeout: reader.millis("PING_TIMEOUT")?,
+            max_events_per_second: reader.limit("MAX_EVENTS_PER_SECOND")?,
+            max_queued_bytes: reader.number("MAX_QUEUED_BYTES", 10_000..=1 << 30)?,
+            slow_client_timeout: reader.millis("SLOW_CLIENT_TIMEOUT")?,
         })
     }
 }

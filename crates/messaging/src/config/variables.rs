@@ -324,6 +324,24 @@ pub static VARIABLES: &[Variable] = &[
         "20000",
         "Milliseconds in which a client must answer a ping before it counts as gone.",
     ),
+    preset(
+        Section::Live,
+        "MAX_EVENTS_PER_SECOND",
+        "1000",
+        "Events a second taken from one live connection; past it, reading pauses. 0 is no limit.",
+    ),
+    preset(
+        Section::Live,
+        "MAX_QUEUED_BYTES",
+        "1000000",
+        "Bytes that may wait for one client to read them before it is closed as too slow.",
+    ),
+    preset(
+        Section::Live,
+        "SLOW_CLIENT_TIMEOUT",
+        "10000",
+        "Milliseconds for which a client may read nothing of what waits before it is closed as too slow.",
+    ),
     optional(
         Section::Watching,
         "LOG_FORMAT",
@@ -340,13 +358,13 @@ pub static VARIABLES: &[Variable] = &[
         Section::Watching,
         "METRICS_TOKEN",
         "",
-        "The bearer token that /metrics asks for. In production /metrics needs it or METRICS_PORT.",
+        "The bearer token that /metrics on PORT asks for. In production /metrics needs it or METRICS_PORT.",
     ),
     optional(
         Section::Watching,
         "METRICS_PORT",
         "9464",
-        "A port of its own for /metrics, not to be opened to the world. Without it, /metrics is on PORT.",
+        "A port of its own for /metrics, which asks for no token: not to be opened to the world.",
     ),
 ];
 

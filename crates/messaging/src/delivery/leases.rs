@@ -257,7 +257,8 @@ impl Leases {
         let stood = matches!(answer.next(), Some(Value::Int(1)));
         let mut over = Vec::new();
         while let (Some(name), Some(until)) = (answer.next(), answer.next()) {
-            if let (Some(name), Some(until)) = (text(name), text(until).and_then(|until| until.parse::<f64>().ok()))
+            if let (Some(name), Some(until)) =
+                (text(name), text(until).and_then(|until| until.parse::<f64>().ok()))
                 && name != lease
             {
                 let until = Timestamp::from_millis(until as i64);

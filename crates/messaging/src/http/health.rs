@@ -53,7 +53,7 @@ pub(super) async fn get_ready(State(state): State<AppState>) -> Response {
     answer.at(state.clock.now())
 }
 
-async fn database(state: &AppState) -> Value {
+pub(super) async fn database(state: &AppState) -> Value {
     let began = Instant::now();
     let answer = tokio::time::timeout(DATABASE_PATIENCE, state.chat.store().ping()).await;
     dependency(matches!(answer, Ok(Ok(()))), began.elapsed())
@@ -68,7 +68,7 @@ fn redis(state: &AppState) -> Value {
     }
 }
 
-async fn main_api(state: &AppState) -> Value {
+pub(super) async fn main_api(state: &AppState) -> Value {
     let began = Instant::now();
     let answer = state.main_api.probe().await;
     let latency = answer.as_ref().map_or_else(|_| began.elapsed(), |latency| *latency);

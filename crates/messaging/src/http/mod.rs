@@ -7,6 +7,7 @@ mod envelope;
 mod files;
 mod health;
 mod messages;
+mod metrics;
 mod params;
 mod users;
 
@@ -35,6 +36,8 @@ use crate::{
     socket::Socket,
 };
 
+pub use metrics::{MetricsAccess, metrics_router};
+
 /// What handlers need. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
@@ -54,6 +57,8 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Whether the service is on its way out.
     pub is_leaving: Arc<AtomicBool>,
+    /// Who may read metrics.
+    pub metrics_access: MetricsAccess,
 }
 
 /// How large and how slow a request's body may be.
@@ -88,12 +93,22 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
         .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
         .route("/api/blocks", get(users::list_blocks))
+        .route(
+            "/api/devices",
+            get(users::list_devices).post(users::register_device).delete(users::forget_device),
+        )
+        .route(
+            "/api/fcm/token",
+            get(users::list_devices).post(users::register_device).delete(users::forget_device),
+        )
+        .route("/api/notifications/preferences", get(users::get_preferences).put(users::put_preferences))
         .route("/api/uploads", post(files::upload_file))
         .route("/files/{id}/{name}", get(files::get_file))
         .route("/api/sync", get(messages::sync_events))
         .route("/api/presence", get(users::get_presence))
         .route("/health", get(health::get_health))
         .route("/ready", get(health::get_ready))
+        .route("/metrics", get(metrics::get_metrics))
         .with_state(state.clone())
         .merge(page)
         .fallback(not_found)

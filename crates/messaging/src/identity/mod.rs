@@ -31,16 +31,17 @@ use crate::{
     delivery::bus::Bus,
     errors::Error,
     ids::UserId,
+    metrics::{self, TokenLookUp},
     shared::Redis,
     storage::{Store, StoreError},
 };
-use shared::{Forgetting, SharedToken, SharedTokens};
-use tokio::sync::broadcast;
 use cache::{Checked, Subject, TokenCache, Verdict};
 use flights::Flights;
 use jwt::JwtCheck;
 use main_api::{Unavailable, UserError};
+use shared::{Forgetting, SharedToken, SharedTokens};
 use token::TokenKey;
+use tokio::sync::broadcast;
 
 /// The shortest that an answer is remembered: a token at its very end would otherwise be asked about
 /// again and again by those that re-validate when it expires.
@@ -136,9 +137,15 @@ impl Identity {
         for _ in 0..ATTEMPTS {
             let now = inner.clock.now();
             match inner.cache.get(&key, now) {
-                Verdict::Valid(checked) => return Ok(caller(&checked, token)),
-                Verdict::Refused => return Err(Error::Unauthenticated),
-                Verdict::Unknown => {}
+                Verdict::Valid(checked) => {
+                    metrics::get().token_looked_up(TokenLookUp::Valid);
+                    return Ok(caller(&checked, token));
+                }
+                Verdict::Refused => {
+                    metrics::get().token_looked_up(TokenLookUp::Refused);
+                    return Err(Error::Unauthenticated);
+                }
+                Verdict::Unknown => metrics::get().token_looked_up(TokenLookUp::Unknown),
             }
             if inner.jwt.check(token.expose(), now).is_err() {
                 return Err(Error::Unauthenticated);
@@ -305,7 +312,8 @@ pub async fn shared_cache_key(secret: Option<&Secret>, store: &Store) -> Result<
 
 fn derived_key(secret: &str) -> [u8; 32] {
     use hmac::{Hmac, Mac};
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    let mut mac =
+        Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(b"rented-messaging token cache");
     mac.finalize().into_bytes().into()
 }

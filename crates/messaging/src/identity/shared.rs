@@ -12,8 +12,8 @@ use super::{cards::UserProfile, token::TokenKey};
 use crate::{
     clock::Timestamp,
     ids::{ProductId, UserId},
-    storage::profiles::{ProductRow, ProfileRow},
     shared::{PATIENCE, Redis},
+    storage::profiles::{ProductRow, ProfileRow},
 };
 
 /// Cards are written behind the answer.
@@ -171,13 +171,13 @@ impl SharedTokens {
 
     /// The token, if it is there and its user was not forgotten since it was asked about.
     pub(super) async fn get(&self, token: &TokenKey, now: Timestamp) -> Option<SharedToken> {
-        let json: Option<Vec<u8>> = self.redis.ask(redis::cmd("GET").arg(self.token_key(token))).await.ok()?;
+        let json: Option<Vec<u8>> =
+            self.redis.ask(redis::cmd("GET").arg(self.token_key(token))).await.ok()?;
         let shared: SharedToken = serde_json::from_slice(&json?).ok()?;
         let forgotten: Option<i64> =
             self.redis.ask(redis::cmd("GET").arg(self.forgotten_key(shared.user_id))).await.ok()?;
-        let stands = forgotten.is_none_or(|at| {
-            shared.asked_at_ms > Timestamp::from_millis(at).plus(CLOCKS_DIFFER).as_millis()
-        });
+        let stands = forgotten
+            .is_none_or(|at| shared.asked_at_ms > Timestamp::from_millis(at).plus(CLOCKS_DIFFER).as_millis());
         (stands && now < shared.expires_at()).then_some(shared)
     }
 

@@ -10,12 +10,13 @@ mod shared;
 
 use std::sync::Arc;
 
-use self::{buckets::Buckets, shared::SharedBuckets};
 pub use self::gcra::{Decision, Quota, decide};
+use self::{buckets::Buckets, shared::SharedBuckets};
 use crate::{
     clock::Clock,
     errors::{Error, RateLimit, Result},
     ids::UserId,
+    metrics,
     shared::Redis,
 };
 
@@ -137,6 +138,7 @@ impl Limits {
         if decision.allowed {
             Ok(Some(decision.rate_limit))
         } else {
+            metrics::get().rate_limited(kind);
             Err(Error::RateLimited(decision.rate_limit))
         }
     }

@@ -38,7 +38,12 @@ impl SharedBuckets {
         Self { redis, take: Script::new(TAKE) }
     }
 
-    pub(super) async fn take(&self, (user, kind): Key, quota: Quota, now: Timestamp) -> Result<Decision, Away> {
+    pub(super) async fn take(
+        &self,
+        (user, kind): Key,
+        quota: Quota,
+        now: Timestamp,
+    ) -> Result<Decision, Away> {
         let key = self.redis.key(format_args!("limit:{}:{user}", kind.name()));
         let (interval, window) = (quota.interval().to_string(), quota.window().to_string());
         let (allowed, ahead): (bool, i64) =

@@ -69,7 +69,8 @@ impl Target {
                 Ok(Wire::Server(connect(&client, pushed).await?))
             }
             RedisTopology::Cluster => {
-                let nodes = self.addresses().map(|address| self.server(address)).collect::<RedisResult<Vec<_>>>()?;
+                let nodes =
+                    self.addresses().map(|address| self.server(address)).collect::<RedisResult<Vec<_>>>()?;
                 let mut builder = ClusterClient::builder(nodes)
                     .use_protocol(ProtocolVersion::RESP3)
                     .connection_timeout(CONNECT_PATIENCE)

@@ -39,8 +39,8 @@ pub struct AttachmentRow {
     pub conversation_id: Option<ConversationId>,
     /// See `conversation_id`.
     pub seq: Option<i64>,
-    /// Its message was deleted.
-    pub is_deleted: bool,
+    /// When it was uploaded; the epoch once its message was deleted.
+    pub created_at: Timestamp,
     /// The file itself.
     #[sqlx(flatten)]
     pub file: FileRecord,
@@ -50,7 +50,7 @@ pub struct AttachmentRow {
 macro_rules! select_attachments {
     ($rest:literal) => {
         concat!(
-            "select a.id, a.uploader_id, m.conversation_id, m.seq, m.deleted_at is not null as is_deleted,
+            "select a.id, a.uploader_id, m.conversation_id, m.seq, a.created_at,
                  a.name, a.mime_type, a.size, a.width, a.height, a.storage_key, a.thumbnail_key, a.sha256
              from attachments a left join messages m on m.id = a.message_id ",
             $rest

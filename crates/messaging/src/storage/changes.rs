@@ -217,11 +217,15 @@ impl Store {
                             .await?;
                     }
                     if subject.message.attachment_id.is_some() {
-                        // Nobody's any more: the collection of orphans takes the file away.
-                        sqlx::query("update attachments set message_id = null where message_id = $1")
-                            .bind(id)
-                            .execute(&mut *connection)
-                            .await?;
+                        // Nobody's any more, and of such an age that nobody is let see it from now on and
+                        // the collection of orphans takes it away.
+                        sqlx::query(
+                            "update attachments set message_id = null, created_at = $2 where message_id = $1",
+                        )
+                        .bind(id)
+                        .bind(Timestamp::EPOCH)
+                        .execute(&mut *connection)
+                        .await?;
                     }
                     if let Some(reader) = unread_by(&subject) {
                         sqlx::query(

@@ -82,8 +82,11 @@ async fn many_messages_from_many_nodes_come_in_order_without_a_gap(nodes: Nodes)
     for live in [&anna, &ben] {
         live.wait_for("message_received", |data| data["message"]["seq"] == 61).await;
         live.assert_no_gap();
-        let seqs: Vec<_> =
-            live.all("message_received").iter().map(|data| data["message"]["seq"].as_i64().unwrap()).collect();
+        let seqs: Vec<_> = live
+            .all("message_received")
+            .iter()
+            .map(|data| data["message"]["seq"].as_i64().unwrap())
+            .collect();
         assert_eq!(seqs, (1..=61).collect::<Vec<_>>());
     }
 }

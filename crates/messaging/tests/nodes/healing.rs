@@ -33,7 +33,8 @@ async fn while_redis_is_away_nodes_work_and_afterwards_nothing_is_missing() {
     nodes.send(0, ANNA, 3, "to one who came late").await;
 
     nodes.redis.as_mut().unwrap().run().await;
-    ben.wait_within(HEALED_WITHIN, "message_received", |data| data["message"]["content"] == "meanwhile").await;
+    ben.wait_within(HEALED_WITHIN, "message_received", |data| data["message"]["content"] == "meanwhile")
+        .await;
     late.wait_within(HEALED_WITHIN, "message_received", |data| {
         data["message"]["content"] == "to one who came late"
     })
@@ -70,7 +71,8 @@ async fn a_connection_cut_under_a_node_is_made_again_with_all_it_listened_to() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_stands_still_holds_up_nobody() {
-    let Some(nodes) = Nodes::shared(2, &[("RATE_LIMIT_MESSAGES", "6000"), ("RATE_LIMIT_BURST", "1000")]).await
+    let Some(nodes) =
+        Nodes::shared(2, &[("RATE_LIMIT_MESSAGES", "6000"), ("RATE_LIMIT_BURST", "1000")]).await
     else {
         return;
     };
@@ -131,9 +133,11 @@ async fn a_loss_at_the_very_end_is_found_in_the_log() {
     ben.wait_for_words("two").await;
     assert_eq!(ben.words(), ["one", "unheard", "two"]);
     ben.assert_no_gap();
-    let (status, _) = other.post(0, ANNA, "/api/messages", &json!({"receiver_id": BEN, "content": "last"})).await;
+    let (status, _) =
+        other.post(0, ANNA, "/api/messages", &json!({"receiver_id": BEN, "content": "last"})).await;
     assert_eq!(status, 201);
-    ben.wait_within(Duration::from_secs(40), "message_received", |data| data["message"]["content"] == "last").await;
+    ben.wait_within(Duration::from_secs(40), "message_received", |data| data["message"]["content"] == "last")
+        .await;
     ben.assert_no_gap();
 }
 

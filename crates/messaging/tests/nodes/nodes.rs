@@ -91,7 +91,8 @@ impl Nodes {
 
     pub(crate) async fn start_node(&mut self) -> usize {
         let config = Config::from_env(self.variables.clone()).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (bound, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = runtime.spawn(async move {
@@ -210,7 +211,9 @@ pub(crate) fn token(user: i64) -> String {
 fn show_user(headers: &HeaderMap) -> (StatusCode, Json<Value>) {
     let token = headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ");
     match token.split_once('|').and_then(|(id, secret)| Some((id.parse::<i64>().ok()?, secret))) {
-        Some((id, "secret")) => (StatusCode::OK, Json(json!({"data": {"id": id, "name": format!("Name {id}")}}))),
+        Some((id, "secret")) => {
+            (StatusCode::OK, Json(json!({"data": {"id": id, "name": format!("Name {id}")}})))
+        }
         _ => (StatusCode::UNAUTHORIZED, Json(json!({"message": "Unauthenticated."}))),
     }
 }

@@ -14,7 +14,8 @@ async fn the_main_api_is_asked_once_for_all_nodes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_holds_no_token_and_every_key_has_the_prefix() {
-    let Some(nodes) = Nodes::shared(1, &[("REDIS_PREFIX", "shop:"), ("RATE_LIMIT_MESSAGES", "60")]).await else {
+    let Some(nodes) = Nodes::shared(1, &[("REDIS_PREFIX", "shop:"), ("RATE_LIMIT_MESSAGES", "60")]).await
+    else {
         return;
     };
     let _live = nodes.connect(0, 7).await;

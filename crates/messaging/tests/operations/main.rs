@@ -5,8 +5,12 @@
 
 mod conversations;
 mod messages;
+mod model;
+mod preferences;
 mod reactions;
+mod reconcile;
 mod search;
+mod speed;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

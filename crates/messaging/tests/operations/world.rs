@@ -186,6 +186,14 @@ impl Recorder {
         self.names.lock().iter().filter(|one| *one == name).count()
     }
 
+    /// The events with a place in the log, in the order they came; deliveries left out.
+    pub(crate) fn stored(&self) -> Vec<String> {
+        let is_stored = |name: &&String| {
+            (name.starts_with("message_") && *name != "message_delivered") || *name == "conversation_updated"
+        };
+        self.names.lock().iter().filter(is_stored).cloned().collect()
+    }
+
     /// Waits until an event has come so often.
     pub(crate) async fn wait_for(&self, name: &str, times: usize) {
         for _ in 0..500 {

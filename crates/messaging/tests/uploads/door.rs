@@ -23,6 +23,7 @@ on_both_databases!(
     what_cannot_be_uploaded_is_refused_as_json,
     uploads_have_a_limit_of_their_own,
     an_upload_is_sent_once_and_by_its_uploader,
+    a_file_goes_with_its_message_and_with_a_deleted_conversation,
 );
 
 /// A service of its own, with a stand-in for the main API that knows three users.
@@ -265,4 +266,31 @@ async fn an_upload_is_sent_once_and_by_its_uploader(database: TestDatabase) {
     assert!(answer["errors"]["attachment_id"].is_array());
     assert_eq!(service.send(ANNA, &body(2)).await.0, StatusCode::CREATED);
     assert_eq!(service.send(ANNA, &body(3)).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+async fn a_file_goes_with_its_message_and_with_a_deleted_conversation(database: TestDatabase) {
+    let service = TestService::start(database, &[]).await;
+    let mut sent = Vec::new();
+    for words in ["first", "second"] {
+        let upload = service.uploaded(ANNA, "a.txt", words.as_bytes()).await;
+        let body = json!({"receiver_id": 2, "type": "file", "attachment_id": upload["id"]});
+        let (status, answer) = service.send(ANNA, &body).await;
+        assert_eq!(status, StatusCode::CREATED);
+        sent.push((upload["url"].as_str().unwrap().to_owned(), answer["data"].clone()));
+    }
+    let remove = |token: &'static str, path: String| {
+        let request = service.client.delete(format!("{}{path}", service.base)).bearer_auth(token);
+        async move { assert_eq!(request.send().await.unwrap().status(), StatusCode::NO_CONTENT) }
+    };
+    remove(ANNA, format!("/api/messages/{}", sent[0].1["id"])).await;
+    let (gone, _) = sent[0].0.split_once('?').unwrap();
+    refusal(service.get(&sent[0].0).send().await.unwrap(), StatusCode::NOT_FOUND).await;
+    for token in [ANNA, BEN] {
+        refusal(service.get(gone).bearer_auth(token).send().await.unwrap(), StatusCode::NOT_FOUND).await;
+    }
+
+    remove(BEN, format!("/api/conversations/{}", sent[1].1["conversation_id"])).await;
+    let (path, _) = sent[1].0.split_once('?').unwrap();
+    refusal(service.get(path).bearer_auth(BEN).send().await.unwrap(), StatusCode::NOT_FOUND).await;
+    assert_eq!(service.get(path).bearer_auth(ANNA).send().await.unwrap().text().await.unwrap(), "second");
 }

@@ -66,7 +66,7 @@ async fn an_upload_is_its_uploaders_until_a_message_carries_it(database: TestDat
     let id = store.insert_attachment(ANNA, &file(10)).await.unwrap();
     let unsent = store.attachment(id).await.unwrap().unwrap();
     assert_eq!((unsent.id, unsent.uploader_id, &unsent.file), (id, ANNA, &file(10)));
-    assert_eq!((unsent.conversation_id, unsent.seq, unsent.is_deleted), (None, None, false));
+    assert_eq!((unsent.conversation_id, unsent.seq, unsent.created_at), (None, None, START));
 
     let message = send(&store, id).await;
     let sent = store.attachment(id).await.unwrap().unwrap();
@@ -74,8 +74,8 @@ async fn an_upload_is_its_uploaders_until_a_message_carries_it(database: TestDat
     assert_eq!(message.attachment.attachment_name.as_deref(), Some("größe 1.jpg"));
     assert_eq!(store.attachment(AttachmentId(id.0 + 1)).await.unwrap(), None);
 
-    database.execute("update messages set deleted_at = created_at").await;
-    assert!(store.attachment(id).await.unwrap().unwrap().is_deleted);
+    database.execute("update attachments set message_id = null").await;
+    assert_eq!(store.attachment(id).await.unwrap(), Some(unsent));
 }
 
 async fn orphans_are_those_without_a_message_and_old_enough(database: TestDatabase) {
