@@ -130,6 +130,12 @@ impl Chat {
         let mut changed: HashMap<UserId, Option<Timestamp>> =
             presence.take_due(Instant::now()).into_iter().map(|(user, due)| (user, due.left_at)).collect();
         if let Some(leases) = &presence.leases {
+            if self.is_first_over_connection() {
+                // Our lease may have lapsed, or be gone, while Redis was away: nothing is said under
+                // such a one.
+                self.repeat_presence();
+                self.renew_lease().await;
+            }
             for user in self.to_repeat(leases) {
                 changed.entry(user).or_default();
             }
@@ -171,15 +177,16 @@ impl Chat {
         }
     }
 
+    fn is_first_over_connection(&self) -> bool {
+        let epoch = self.inner.redis.as_ref().and_then(|redis| *redis.epochs().borrow());
+        epoch.is_some() && std::mem::replace(&mut *self.inner.presence.epoch.lock(), epoch) != epoch
+    }
+
     /// Of whom something is to be said again: all who are here, or of whom our lease speaks, after it was
     /// lost or Redis was away.
     fn to_repeat(&self, leases: &Leases) -> Vec<UserId> {
         let presence = &self.inner.presence;
-        let Some(epoch) = self.inner.redis.as_ref().and_then(|redis| *redis.epochs().borrow()) else {
-            return Vec::new();
-        };
-        let is_new = presence.epoch.lock().replace(epoch) != Some(epoch);
-        if !presence.has_to_repeat.swap(false, Ordering::Relaxed) && !is_new {
+        if !presence.has_to_repeat.swap(false, Ordering::Relaxed) {
             return Vec::new();
         }
         let due = presence.due.lock();
@@ -212,13 +219,15 @@ impl Chat {
         let lapsed = std::mem::take(&mut *presence.lapsed.lock());
         for lapsed in lapsed {
             let Ok(changes) = leases.sweep(&lapsed).await else { return };
-            if !changes.is_empty() {
-                tracing::info!(users = changes.len(), "another node is gone; its users are looked after");
+            let gone: Vec<_> = changes
+                .into_iter()
+                .filter(|change| change.before.is_some_and(|before| before != change.after))
+                .collect();
+            if !gone.is_empty() {
+                tracing::info!(users = gone.len(), "a node is gone and its users with it");
             }
-            for Change { user, before, after } in changes {
-                if before.is_some_and(|before| before != after) {
-                    presence.news(user, after, lapsed.last_renewed);
-                }
+            for Change { user, after, .. } in gone {
+                presence.news(user, after, lapsed.last_renewed);
             }
         }
     }
@@ -268,16 +277,15 @@ impl Chat {
     pub(super) async fn statuses(&self, users: &[UserId]) -> HashMap<UserId, Status> {
         let presence = &self.inner.presence;
         let elsewhere = match &presence.leases {
-            Some(leases) if !users.is_empty() => leases.statuses(users).await.ok(),
-            _ => None,
+            Some(leases) => leases.statuses(users).await,
+            None => HashMap::new(),
         };
         let told = presence.told.lock();
         users
             .iter()
             .map(|user| {
                 let here = || told.get(user).copied().unwrap_or_else(|| self.inner.hub.status(*user));
-                let status = elsewhere.as_ref().and_then(|elsewhere| elsewhere.get(user)).copied();
-                (*user, status.unwrap_or_else(here))
+                (*user, elsewhere.get(user).copied().unwrap_or_else(here))
             })
             .collect()
     }

@@ -40,7 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const CHUNK: usize = 500;
 /// What other nodes say is believed this long without asking again.
 const BELIEVED: Duration = Duration::from_secs(5);
-const MAX_BELIEVED: u64 = 100_000;
+/// While Redis does not answer, this long.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MAX_REMEMBERED: u64 = 100_000;
 /// The field that says that others were told that the user went.
 const GONE: &str = "-";
 
@@ -68,13 +70,15 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {before, after}
 ";
 
-/// Renews a lease, or takes it where `ARGV[3]` is 1. Answers whether it stood, and which are over.
+/// Renews a lease, or takes it in place of `ARGV[3]`. Answers whether it stood, and which are over. The one
+/// that is replaced is left to be swept: something may have been said under it after it lapsed.
 const RENEW: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_ms = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local stood = until_ms and tonumber(until_ms) > now
-if stood or ARGV[3] == '1' then redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) end
+if stood or ARGV[3] then redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) end
+if ARGV[3] then redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2], ARGV[3]) end
 local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, 20)
 return {stood and 1 or 0, unpack(over)}
 ";
@@ -95,7 +99,8 @@ struct Inner {
     up_since: Mutex<Option<(u64, Instant)>>,
     /// Users of whom our lease says something.
     spoken_of: Mutex<HashSet<UserId>>,
-    believed: Cache<UserId, Status>,
+    /// What all nodes said, and when that was.
+    remembered: Cache<UserId, (Status, Instant)>,
 }
 
 impl fmt::Debug for Leases {
@@ -143,7 +148,7 @@ impl Leases {
                 generation: AtomicU32::new(0),
                 up_since: Mutex::default(),
                 spoken_of: Mutex::default(),
-                believed: Cache::builder().max_capacity(MAX_BELIEVED).time_to_live(BELIEVED).build(),
+                remembered: Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(REMEMBERED).build(),
             }),
         }
     }
@@ -228,25 +233,24 @@ impl Leases {
                 _ => up_since.insert((epoch, Instant::now())).1,
             }
         };
-        let (mut stood, over) = self.run_renewal("0").await?;
+        let (stood, over) = self.run_renewal(None).await?;
         let is_new = !stood;
         if is_new {
+            let replaced = self.own();
             self.inner.generation.fetch_add(1, Ordering::Relaxed);
-            (stood, _) = self.run_renewal("1").await?;
-            debug_assert!(!stood, "a new name");
+            self.run_renewal(Some(replaced)).await?;
         }
         // After Redis was away nobody has renewed yet: only who does not do so now is gone.
         let over = if up_since.elapsed() > LEASE { over } else { Vec::new() };
         Ok(Renewal { is_new, over })
     }
 
-    async fn run_renewal(&self, take: &str) -> Result<(bool, Vec<Lapsed>), Away> {
+    async fn run_renewal(&self, replaced: Option<String>) -> Result<(bool, Vec<Lapsed>), Away> {
         let redis = &self.inner.redis;
         let (lease, length) = (self.own(), millis(LEASE).to_string());
-        let calls = [(
-            redis.key("leases"),
-            vec![lease.clone().into_bytes(), length.into_bytes(), take.as_bytes().to_vec()],
-        )];
+        let mut arguments = vec![lease.clone().into_bytes(), length.into_bytes()];
+        arguments.extend(replaced.map(String::into_bytes));
+        let calls = [(redis.key("leases"), arguments)];
         let mut values = redis.run_all(&self.inner.renew, &calls, PATIENCE).await?;
         let Some(Value::Array(answer)) = values.pop() else { return Err(Away) };
         let mut answer = answer.into_iter();
@@ -299,35 +303,37 @@ impl Leases {
         Ok(changes)
     }
 
-    /// What all nodes say of these users.
-    pub async fn statuses(&self, users: &[UserId]) -> Result<HashMap<UserId, Status>, Away> {
+    /// What all nodes say of these users; without those of whom it cannot be known at present.
+    pub async fn statuses(&self, users: &[UserId]) -> HashMap<UserId, Status> {
         let inner = &self.inner;
         let mut statuses = HashMap::with_capacity(users.len());
-        let mut unknown = Vec::new();
+        let mut unsure = Vec::new();
         for user in users {
-            match inner.believed.get(user) {
-                Some(status) => _ = statuses.insert(*user, status),
-                None => unknown.push(*user),
+            let remembered = inner.remembered.get(user);
+            if remembered.is_none_or(|(_, since)| since.elapsed() >= BELIEVED) {
+                unsure.push(*user);
             }
+            statuses.extend(remembered.map(|(status, _)| (*user, status)));
         }
-        let commands: Vec<_> = unknown
+        let commands: Vec<_> = unsure
             .iter()
             .map(|user| redis::cmd("HGETALL").arg(inner.redis.key(format_args!("presence:{user}"))).clone())
             .collect();
-        let answers = inner.redis.ask_all(&commands, crate::shared::PATIENCE).await?;
-        for (user, answer) in unknown.into_iter().zip(answers) {
-            let said: HashMap<String, i64> = redis::from_redis_value(answer?).map_err(|_| Away)?;
+        let answers = inner.redis.ask_all(&commands, crate::shared::PATIENCE).await.unwrap_or_default();
+        for (user, answer) in unsure.into_iter().zip(answers) {
+            let said = answer.and_then(|answer| redis::from_redis_value(answer).map_err(|_| Away));
+            let Ok(said): Result<HashMap<String, i64>, Away> = said else { continue };
             let highest = said.iter().filter(|(lease, _)| *lease != GONE).map(|(_, said)| *said).max();
             let status = status(highest.unwrap_or(0));
             self.believe(user, status);
             statuses.insert(user, status);
         }
-        Ok(statuses)
+        statuses
     }
 
     /// Takes note of what was heard of a user.
     pub fn believe(&self, user: UserId, status: Status) {
-        self.inner.believed.insert(user, status);
+        self.inner.remembered.insert(user, (status, Instant::now()));
     }
 }
 

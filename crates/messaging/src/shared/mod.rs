@@ -30,8 +30,8 @@ use connect::Target;
 /// How long a request waits for Redis before it goes on without: a Redis that hangs must not hang
 /// what it is to accelerate.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
-/// After a request that waited in vain, the next ones do not wait at all for this long, or until
-/// Redis gives a sign of life.
+/// After a request that waited in vain, the next ones do not wait at all until Redis gives a sign of
+/// life, for which it is asked at once; or for this long.
 const MISTRUST: Duration = Duration::from_secs(2);
 
 /// Redis does not answer, or not in time.
@@ -51,7 +51,7 @@ struct Inner {
     link: Link,
     began: Instant,
     /// Milliseconds after `began` until which nothing is asked.
-    mistrusted_until: AtomicU64,
+    mistrusted_until: Arc<AtomicU64>,
     /// Of the last sign of life, in microseconds; negative before the first.
     latency_us: Arc<AtomicI64>,
 }
@@ -84,8 +84,10 @@ impl Redis {
     pub fn start(url: &RedisUrl, prefix: &str) -> Result<Self, ConfigError> {
         let target = Target::new(url).map_err(|rule| ConfigError::new("REDIS_URL", rule))?;
         let latency_us = Arc::new(AtomicI64::new(-1));
-        let noted = Arc::clone(&latency_us);
+        let mistrusted_until = Arc::new(AtomicU64::new(0));
+        let (noted, trusted) = (Arc::clone(&latency_us), Arc::clone(&mistrusted_until));
         let link = Link::start(target.clone(), "requests", None, move |latency| {
+            trusted.store(0, Ordering::Relaxed);
             noted.store(i64::try_from(latency.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
         });
         Ok(Self {
@@ -95,7 +97,7 @@ impl Redis {
                 node: NodeId::random(),
                 link,
                 began: Instant::now(),
-                mistrusted_until: AtomicU64::new(0),
+                mistrusted_until,
                 latency_us,
             }),
         })

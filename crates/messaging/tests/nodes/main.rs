@@ -6,6 +6,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// `LOG=debug` shows what the nodes say.
+pub(crate) fn show_logs() {
+    if let Ok(level) = std::env::var("LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).try_init();
+    }
+}
+
 mod client;
 mod delivery;
 mod healing;

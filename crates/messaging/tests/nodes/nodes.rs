@@ -60,6 +60,7 @@ impl Nodes {
         redis: Option<RedisServer>,
         variables: &[(&str, &str)],
     ) -> Self {
+        crate::show_logs();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let main_api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut all = HashMap::from([

@@ -126,6 +126,8 @@ async fn an_emptied_or_restarted_redis_makes_nobody_flap() {
     tokio::time::sleep(Duration::from_secs(13)).await;
     assert_eq!(ben.all("user_presence").len(), 1, "{:?}", ben.all("user_presence"));
     assert_eq!(status(&nodes, 0, BEN, ANNA).await, "online");
+    // What was said under leases that are gone is swept too.
+    tokio::time::sleep(Duration::from_secs(8)).await;
     anna.close().await;
     ben.wait_for("user_presence", is(ANNA, "offline")).await;
 }

@@ -22,7 +22,7 @@ impl RedisServer {
             eprintln!("skipped: redis-server is not installed");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut server = Self { port, folder: tempfile::tempdir().unwrap(), process: None, options };
         server.run().await;
@@ -32,14 +32,14 @@ impl RedisServer {
     /// Starts it again on the same port, empty.
     pub(crate) async fn run(&mut self) {
         let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
             .arg(self.folder.path())
             .args(&self.options)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
         self.process = Some(process);
-        for _ in 0..200 {
+        for _ in 0..1000 {
             if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
                 return;
             }
@@ -61,10 +61,6 @@ impl RedisServer {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -73,6 +69,14 @@ impl RedisServer {
     pub(crate) async fn ask(&self, words: &[&str]) -> redis::Value {
         ask(&self.url(), words).await
     }
+}
+
+/// Below the ports that outgoing connections take: one of those may hold it when the server starts again.
+fn free_port() -> u16 {
+    (0..1000)
+        .map(|_| rand::random_range(20_000..32_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 impl Drop for RedisServer {
