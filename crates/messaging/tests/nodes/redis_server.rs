@@ -32,7 +32,17 @@ impl RedisServer {
     /// Starts it again on the same port, empty.
     pub(crate) async fn run(&mut self) {
         let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &self.port.to_string(),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+            ])
             .arg(self.folder.path())
             .args(&self.options)
             .stdout(Stdio::null())
