@@ -63,9 +63,14 @@ create table messages (
     edited_at integer,
     created_at integer not null,
     updated_at integer not null,
-    deleted_at integer
+    deleted_at integer,
+    -- Which pairs of characters the content has, 128 bits in all: search reads few texts that it does not find.
+    search_low integer not null default 0,
+    search_high integer not null default 0
 );
 create unique index idx_messages_conversation on messages (conversation_id, seq);
+-- Search goes through a user's history without touching the table.
+create index idx_messages_search on messages (conversation_id, seq, search_low, search_high);
 create unique index idx_messages_sender on messages (sender_id, client_message_id);
 
 create table message_edits (

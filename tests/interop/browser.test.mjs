@@ -45,6 +45,12 @@ class Phone {
     await this.send(text);
   }
 
+  /** Opens the conversation whose last message is this one. */
+  async openChat(text) {
+    await this.get('conversation').filter({ hasText: text }).click();
+    await this.message(text).waitFor();
+  }
+
   async send(text) {
     await this.get('composer').fill(text);
     await this.get('send').click();
@@ -86,8 +92,7 @@ if (!process.env.CHROMIUM) {
       await sleep(300);
       assert.equal(await renter.message(question).getByTestId('tick').getAttribute('data-status'), 'delivered');
 
-      await owner.get('conversation').first().click();
-      await owner.message(question).waitFor();
+      await owner.openChat(question);
       await renter.untilTick(question, 'read');
       await owner.get('total-badge').waitFor({ state: 'hidden' });
       await owner.get('product-card').waitFor();
@@ -112,8 +117,7 @@ if (!process.env.CHROMIUM) {
       await renter.untilTick(later, 'sent');
       const again = new Phone(await browser.open(`${service.url}/?phone=owner`), 'owner');
       await again.online();
-      await again.get('conversation').first().click();
-      await again.message(later).waitFor();
+      await again.openChat(later);
       await renter.untilTick(later, 'read');
       await Promise.all([first, again.page].map((page) => page.context().close()));
     });
@@ -125,8 +129,7 @@ if (!process.env.CHROMIUM) {
         await Promise.all([renter.online(), owner.online()]);
         const text = `In the ${colorScheme} ${MARK}`;
         await renter.askAbout(1, text);
-        await owner.get('conversation').first().click();
-        await owner.message(text).waitFor();
+        await owner.openChat(text);
         await renter.untilTick(text, 'read');
         const [left, right] = await Promise.all([renter.all.boundingBox(), owner.all.boundingBox()]);
         assert.ok(left.x + left.width <= right.x, 'side by side');
@@ -152,8 +155,7 @@ if (!process.env.CHROMIUM) {
       const [renter, owner] = [new Phone(page, 'renter'), new Phone(page, 'owner')];
       await Promise.all([renter.online(), owner.online()]);
       await renter.askAbout(2, `Before ${MARK}`);
-      await owner.get('conversation').first().click();
-      await owner.message(`Before ${MARK}`).waitFor();
+      await owner.openChat(`Before ${MARK}`);
 
       const written = `While it was away ${MARK}`;
       await browser.expecting(/./, async () => {

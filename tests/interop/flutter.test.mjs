@@ -76,7 +76,8 @@ onEachDatabase('the Flutter app', { concurrency: 4 }, (world) => {
     assert.deepEqual([...mine.inbox.all('error'), ...theirs.inbox.all('error')], []);
     mine.disconnect();
     theirs.disconnect();
-    assert.equal(await mine.closed, 1005);
+    // The app's close frame carries no code; it is answered in kind or with "normal".
+    assert.ok([1000, 1005].includes(await mine.closed));
   });
 
   it('comes back after the network was away and misses nothing', async () => {

@@ -111,16 +111,18 @@ withWorld('tokens', { env: { MAIN_API_TIMEOUT: '700' } }, (world) => {
 });
 
 withWorld('expiry', { env: { REDIS_TTL: '2' } }, (world) => {
-  it('a live connection is cut when its token is refused later', async () => {
+  it('a live connection is cut when its token is refused later', { timeout: 30_000 }, async () => {
     const { renter } = world.pair();
     const clients = await Promise.all(Object.values(DIALECTS).map((dialect) => world.connect(dialect, renter)));
     await sleep(3_000);
     world.mainApi.revoke(renter.token);
-    for (const client of clients) {
-      const told = await client.inbox.next('error', () => true, 15_000);
-      assert.equal(told.code, 'UNAUTHENTICATED');
-      await client.closed;
-    }
+    const ends = await Promise.all(
+      clients.map(async (client) => {
+        await client.closed;
+        return client.inbox.all('error').map(({ code }) => code);
+      }),
+    );
+    assert.deepEqual(Object.fromEntries(Object.keys(DIALECTS).map((name, at) => [name, ends[at]])), Object.fromEntries(Object.keys(DIALECTS).map((name) => [name, ['UNAUTHENTICATED']])));
     await eventually('REST refuses too', async () => (await renter.rest.get('/api/conversations')).status === 401);
   });
 
@@ -230,10 +232,12 @@ onEachDatabase('hostile input', { concurrency: 4 }, (world) => {
       const answer = await renter.rest.request('POST', post, { raw });
       assert.ok([400, 404, 422].includes(answer.status), `${raw}: ${answer.status}`);
     }
-    for (const id of ['0', '-1', '1.5', '9223372036854775807', '9223372036854775808', '%00', '%ff', "1'--", '../1']) {
+    for (const id of ['0', '-1', '1.5', '9223372036854775807', '9223372036854775808', '%00', "1'--", '../1']) {
       const answer = await renter.rest.get(`/api/conversations/${id}/messages`);
       assert.ok([404, 422].includes(answer.status), `${id}: ${answer.status}`);
     }
+    // A path that is no UTF-8 cannot even be read.
+    assert.ok([400, 404, 422].includes((await renter.rest.get('/api/conversations/%ff')).status));
     assert.equal((await renter.rest.allMessages(conversationId)).length, 1);
   });
 
@@ -282,14 +286,8 @@ onEachDatabase('hostile input', { concurrency: 4 }, (world) => {
       const socketIo = await open('/socket.io/?EIO=4&transport=websocket', renter);
       await socketIo.nextFrame();
       socketIo.sendBytes(bytes);
-      let closed = null;
-      for (;;) {
-        const got = await socketIo.nextFrame(5_000);
-        if (got === null) break;
-        if (got.opcode === 8) closed = got.payload.readUInt16BE(0);
-        if (got.opcode === 8) socketIo.destroy();
-      }
-      assert.ok(codes.includes(closed), `Socket.IO: closed with ${closed}`);
+      const closed = await socketIo.untilSocketEnds();
+      assert.ok(codes.includes(closed.code), `Socket.IO: closed with ${closed.code}`);
       assert.equal((await bystander.call('presence_update', { status: 'online' })).success, true);
     });
   }
@@ -354,8 +352,9 @@ onEachDatabase('hostile input', { concurrency: 4 }, (world) => {
     for (const packet of ['42[', '42{}', '4', '49', '9', 'hello', '42["send_message",{"content":', '451-["x",{"_placeholder":true,"num":7}]']) {
       const client = await connected();
       client.send(TEXT, packet);
-      const end = await client.untilClosed(8_000).catch((error) => assert.fail(`${packet}: ${error.message}`)).then(() => client.ended, () => client.ended);
-      assert.equal(end, true, packet);
+      // The attachment that the last one announces; no other packet is followed by any.
+      if (packet.startsWith('45')) client.send(BINARY, Buffer.from([1]));
+      await client.untilSocketEnds().catch((error) => assert.fail(`${packet}: ${error.message}`));
     }
     const client = await connected();
     for (const packet of ['42["no_such_event",{}]', '42["send_message"]', '42["send_message","text"]', '42["send_message",{},{}]', '42["typing",null]']) {

@@ -32,7 +32,8 @@ const tally = { passed: 0, failed: 0, skipped: 0 };
 // Where the reports are in the tree of suites: Node tells only their depth, and never mixes those of two files.
 const path = [];
 
-const stream = run({ files, concurrency: 3 });
+// A suite that hangs is ended and has failed; the longest takes two minutes.
+const stream = run({ files, concurrency: 3, timeout: 600_000 });
 stream.on('test:start', ({ name, nesting }) => {
   path.length = nesting;
   path.push(name);

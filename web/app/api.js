@@ -13,6 +13,11 @@ export class ApiError extends Error {
     this.retryAfter_s = body?.error?.details?.retry_after ?? null;
   }
 
+  /** Whether the token has ended. */
+  get isSignedOut() {
+    return this.status === 401 || this.code === "UNAUTHENTICATED";
+  }
+
   /** Whether the service has no such route at all, as opposed to no such message. */
   get isMissingRoute() {
     return this.status === 405 || (this.status === 404 && !["CONVERSATION_NOT_FOUND", "MESSAGE_NOT_FOUND"].includes(this.code));

@@ -13,7 +13,7 @@
 //   typing, day, unread-line, edited, quote, picture, reaction (data-emoji), not-sent, jump,
 //   lightbox, quick-reply, message-more, composer, send, attach, file-input
 //   react (data-emoji), reply, edit, delete, retry, discard, archive, unarchive, mute, unmute,
-//   block, delete-conversation, search-input, search-hit (data-message-id), wire
+//   block, unblock, delete-conversation, search-input, search-hit (data-message-id), wire
 
 import { h, icon } from "./dom.js";
 import { avatar } from "./parts.js";

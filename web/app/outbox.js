@@ -31,7 +31,7 @@ export class Outbox {
       content,
       file,
       previewUrl: file ? URL.createObjectURL(file) : null,
-      attachmentId: null,
+      attachment: null,
       replyTo,
       created_at: new Date().toISOString(),
       status: "sending",
@@ -73,6 +73,15 @@ export class Outbox {
     }
   }
 
+  /** Everything was loaded anew: what waits for a conversation that is not the same any more begins one. */
+  reconsider(inbox) {
+    for (const { target } of this.entries) {
+      const conversation = inbox.get(target.conversationId);
+      const isSame = conversation?.other_user.id === target.otherUser.id && conversation?.product?.id === target.product?.id;
+      if (!isSame) target.conversationId = null;
+    }
+  }
+
   /** The service has stored this one: it leaves the outbox. */
   confirm(message) {
     const entry = this.entries.find(({ client_message_id }) => client_message_id === message.client_message_id);
@@ -98,7 +107,7 @@ export class Outbox {
   async #attempt(entry) {
     entry.attempts += 1;
     try {
-      if (entry.file && !entry.attachmentId) entry.attachmentId = (await this.session.api.upload(entry.file)).id;
+      if (entry.file && !entry.attachment) entry.attachment = await this.session.api.upload(entry.file);
       const message = await this.#send(entry);
       this.session.store(message);
       this.confirm({ ...message, client_message_id: entry.client_message_id });
@@ -113,10 +122,14 @@ export class Outbox {
         ? { conversation_id: entry.target.conversationId }
         : { receiver_id: entry.target.otherUser.id, product_id: entry.target.product?.id ?? null }),
       content: entry.content,
-      type: entry.attachmentId ? "image" : "text",
+      type: "text",
       client_message_id: entry.client_message_id,
     };
-    if (entry.attachmentId) body.attachment_id = entry.attachmentId;
+    if (entry.attachment) {
+      body.attachment_id = entry.attachment.id;
+      // What it is the service has found out from its bytes.
+      body.type = entry.attachment.mime_type.startsWith("image/") ? "image" : "file";
+    }
     if (entry.replyTo) body.reply_to_id = entry.replyTo.id;
     try {
       return await this.session.live.request("send_message", body);
@@ -130,12 +143,14 @@ export class Outbox {
 
   async #refused(entry, error) {
     if (!this.entries.includes(entry)) return;
-    if (error.status === 401) {
+    if (error.isSignedOut) {
       await this.session.renew();
       return;
     }
-    if (entry.file && !entry.attachmentId && error.isMissingRoute) this.session.lacks("upload");
-    if (!error.retryable) this.#fail(entry, error.message, true);
+    if (entry.file && !entry.attachment && error.isMissingRoute) {
+      this.session.lacks("upload");
+      this.#fail(entry, "This service takes no pictures.", true);
+    } else if (!error.retryable) this.#fail(entry, error.message, true);
     else if (error.code === "OFFLINE" && !this.session.live.isOnline) return;
     else if (entry.attempts >= ATTEMPTS) this.#fail(entry, error.message, false);
     else await pause(Math.max((error.retryAfter_s ?? 0) * 1000, 300 * 2 ** entry.attempts));

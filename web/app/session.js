@@ -71,7 +71,7 @@ export class Session extends EventTarget {
       await action();
       return true;
     } catch (error) {
-      if (error.status === 401) this.renew();
+      if (error.isSignedOut) this.renew();
       else if (error.isMissingRoute) this.lacks(feature);
       else this.#emit("notice", { text: error.code === "OFFLINE" ? "No connection. Please try again." : error.message });
       return false;
@@ -291,6 +291,7 @@ export class Session extends EventTarget {
     // The log's end first: whatever happens while the rest loads comes again by `since`.
     this.journal.startAt(await this.#logEnd());
     await this.#loadList(true);
+    this.outbox.reconsider(this.inbox);
     await this.#reloadThreads();
     this.isReady = true;
     this.#emit("list");
@@ -378,7 +379,7 @@ export class Session extends EventTarget {
       try {
         return await step();
       } catch (error) {
-        if (error.status === 401 && this.#renewal === null) return void this.renew();
+        if (error.isSignedOut && this.#renewal === null) return void this.renew();
         if (error.status === 403 || error.status === 404) return;
         await new Promise((resolve) => setTimeout(resolve, delay));
       }
@@ -434,6 +435,7 @@ export class Session extends EventTarget {
 
   #putConversation(conversation) {
     if (!conversation) return;
+    if (conversation.is_deleted) return this.#forget(conversation.id);
     this.inbox.put(conversation);
     this.#emit("list");
     this.#emit("presence", { conversationId: conversation.id });
@@ -443,6 +445,7 @@ export class Session extends EventTarget {
     this.inbox.forget(conversationId);
     this.#threads.delete(conversationId);
     this.#toRead.delete(conversationId);
+    this.#onScreen.delete(conversationId);
     this.#emit("gone", { conversationId });
     this.#emit("list");
   }

@@ -84,6 +84,21 @@ test("the first message of a draft names the person and the product, the second 
   assert.deepEqual([sent[1].receiver_id, sent[1].conversation_id], [undefined, 7]);
 });
 
+test("what waits for a conversation that is gone begins a new one", async () => {
+  const { outbox, session, sent } = outboxWith();
+  session.live.isOnline = false;
+  const [gone, kept] = [target(), { ...target(), conversationId: 8 }];
+  outbox.add(gone, { content: "one" });
+  outbox.add(kept, { content: "two" });
+  // The same number, but of a conversation about something else.
+  const inbox = new Map([[7, { other_user: { id: 2 }, product: { id: 1 } }], [8, { other_user: { id: 2 }, product: { id: 5 } }]]);
+  outbox.reconsider(inbox);
+  session.live.isOnline = true;
+  outbox.flush();
+  await settled();
+  assert.deepEqual(sent.map(({ conversation_id, receiver_id }) => [conversation_id, receiver_id]), [[undefined, 2], [8, undefined]]);
+});
+
 test("a discarded message is not sent", async () => {
   const { outbox, session, sent } = outboxWith();
   session.live.isOnline = false;

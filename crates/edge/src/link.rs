@@ -312,3 +312,172 @@ fn wake(mut out: parking_lot::MutexGuard<'_, Outbound>) {
         waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::EdgeConfig;
+
+    const LIMIT: usize = 100;
+
+    /// What may be done to a link, by others and by its own task.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Push { client: u64, len: usize },
+        PushOwn { len: usize },
+        Hold { client: u64 },
+        Release { keep: bool },
+        Take { items: usize },
+        Close,
+        ShutDown,
+        LastWords,
+    }
+
+    fn acts() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            8 => (1..3_u64, 1..40_usize).prop_map(|(client, len)| Act::Push { client, len }),
+            3 => (1..40_usize).prop_map(|len| Act::PushOwn { len }),
+            2 => (1..3_u64).prop_map(|client| Act::Hold { client }),
+            2 => any::<bool>().prop_map(|keep| Act::Release { keep }),
+            6 => (1..5_usize).prop_map(|items| Act::Take { items }),
+            1 => Just(Act::Close),
+            1 => Just(Act::ShutDown),
+            1 => Just(Act::LastWords),
+        ]
+    }
+
+    /// The same rules, written down plainly: a queue of numbered things with their lengths.
+    #[derive(Debug, Default)]
+    struct Model {
+        queue: Vec<(u8, usize)>,
+        held: Option<(u64, Vec<(u8, usize)>)>,
+        taken: usize,
+        closing: Option<CloseReason>,
+        sealed: bool,
+    }
+
+    impl Model {
+        fn bytes(&self) -> usize {
+            let held = self.held.iter().flat_map(|(_, items)| items);
+            self.queue.iter().chain(held).map(|(_, len)| len).sum::<usize>() + self.taken
+        }
+
+        fn fits(&mut self, len: usize) -> bool {
+            let bytes = self.bytes();
+            let fits = bytes == 0 || bytes + len <= LIMIT;
+            if !fits {
+                self.closing.get_or_insert(CloseReason::SlowConsumer);
+                self.sealed = true;
+                self.queue.clear();
+                self.held = None;
+            }
+            fits
+        }
+    }
+
+    fn item(number: u8, len: usize) -> Outgoing {
+        Outgoing::Frames(vec![number; len].into())
+    }
+
+    proptest! {
+        /// Things leave in the order they came, what is held comes after its release, what is over the limit ends
+        /// it, and nothing follows the last words.
+        #[test]
+        fn the_queue_does_what_its_model_does(acts in prop::collection::vec(acts(), 0..60)) {
+            let config = EdgeConfig { queue_bytes: LIMIT, ..EdgeConfig::default() };
+            let shared = Arc::new(Shared::new(config));
+            let link = Link::new(shared, 1, [127, 0, 0, 1].into(), Dialect::Plain);
+            let mut model = Model::default();
+            // After a slow consumer was cut off, bytes no longer mean anything.
+            let mut counted = true;
+            for (number, act) in acts.into_iter().enumerate() {
+                let number = number as u8;
+                match act {
+                    Act::Push { client, len } => {
+                        link.push(client, item(number, len));
+                        let winding_down = model.closing == Some(CloseReason::Shutdown);
+                        let refused = model.sealed || (model.closing.is_some() && !winding_down);
+                        if !refused && model.fits(len) {
+                            match &mut model.held {
+                                Some((held, items)) if *held == client => items.push((number, len)),
+                                _ => model.queue.push((number, len)),
+                            }
+                        }
+                    }
+                    Act::PushOwn { len } => {
+                        link.push_own(item(number, len));
+                        if !model.sealed && model.fits(len) {
+                            model.queue.push((number, len));
+                        }
+                    }
+                    Act::Hold { client } if model.held.is_none() && !model.sealed => {
+                        link.hold(client);
+                        model.held = Some((client, Vec::new()));
+                    }
+                    Act::Release { keep } if model.held.is_some() => {
+                        link.release(item(number, 1), keep);
+                        let (_, items) = model.held.take().unwrap();
+                        if !model.sealed {
+                            model.queue.push((number, 1));
+                            model.queue.extend(items.into_iter().filter(|_| keep));
+                        }
+                    }
+                    Act::Take { items } => {
+                        let mut got = Vec::new();
+                        let done = std::mem::take(&mut model.taken);
+                        let cost = link.take(done, items, usize::MAX, |item| match item {
+                            Outgoing::Frames(bytes) => got.push((bytes[0], bytes.len())),
+                            other => panic!("{other:?}"),
+                        });
+                        let wanted: Vec<_> = model.queue.drain(..items.min(model.queue.len())).collect();
+                        prop_assert_eq!(&got, &wanted);
+                        model.taken = wanted.iter().map(|(_, len)| len).sum();
+                        prop_assert_eq!(cost, model.taken);
+                    }
+                    Act::Close => {
+                        link.close(CloseReason::Kicked(4000).into());
+                        model.closing.get_or_insert(CloseReason::Kicked(4000));
+                    }
+                    Act::ShutDown => {
+                        link.close(CloseReason::Shutdown.into());
+                        model.closing.get_or_insert(CloseReason::Shutdown);
+                    }
+                    Act::LastWords => {
+                        link.push_last(vec![item(number, 1)]);
+                        model.sealed = true;
+                        model.queue.push((number, 1));
+                        counted = false;
+                    }
+                    Act::Hold { .. } | Act::Release { .. } => {}
+                }
+                prop_assert_eq!(link.closing().map(|ending| ending.reason), model.closing);
+                prop_assert_eq!(link.is_empty(), model.queue.is_empty());
+                counted &= model.closing != Some(CloseReason::SlowConsumer);
+                if counted && !model.sealed {
+                    prop_assert_eq!(link.queued_bytes(), model.bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_comes_during_a_turn_is_slept_through() {
+        let shared = Arc::new(Shared::new(EdgeConfig::default()));
+        let link = Link::new(shared, 1, [127, 0, 0, 1].into(), Dialect::Plain);
+        let waker = Waker::noop();
+        link.begin();
+        assert!(link.rest(waker, false));
+        link.begin();
+        link.push(1, item(1, 1));
+        assert!(!link.rest(waker, false), "something is queued");
+        assert!(link.rest(waker, true), "but the socket is full");
+        link.begin();
+        link.wake();
+        assert!(!link.rest(waker, true), "woken during its turn");
+        link.begin();
+        link.close(CloseReason::Restart.into());
+        assert!(!link.rest(waker, true), "asked to close during its turn");
+    }
+}

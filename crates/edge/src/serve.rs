@@ -5,17 +5,24 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
+
+use crate::tls::Tls;
 
 /// The socket a request came by; an extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +36,17 @@ pub struct Peer {
 /// The limits of [`serve()`].
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
+    /// Speak TLS with this certificate; plain TCP if absent.
+    pub tls: Option<Tls>,
+    /// How often to look whether the certificate's files were written.
+    pub tls_reload: Duration,
     /// How long a request's head may take, from the connection or the previous request on.
     pub header_timeout: Duration,
+    /// How long a request's body may take, from its first wait on.
+    pub body_timeout: Duration,
+    /// How long what was sent may stay unread by the other side, before the kernel gives the connection up; live
+    /// connections too. This ends readers that stall in the middle of an answer.
+    pub unread_timeout: Duration,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Connections that speak HTTP; live ones no longer count, [`crate::EdgeConfig`] limits those. Zero: no limit.
@@ -42,7 +58,11 @@ pub struct ServeConfig {
 impl Default for ServeConfig {
     fn default() -> Self {
         Self {
+            tls: None,
+            tls_reload: Duration::from_secs(60),
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            unread_timeout: Duration::from_secs(30),
             max_header_bytes: 16 * 1024,
             max_connections: 0,
             drain_timeout: Duration::from_secs(10),
@@ -50,7 +70,25 @@ impl Default for ServeConfig {
     }
 }
 
-/// Serves the router on the listener until `shutdown` is done; then answers the requests under way and returns.
+/// How many finished handshakes the kernel keeps until they are accepted; it may allow fewer (`somaxconn`).
+///
+/// The usual 128 overflow when thousands of clients come back at once. What overflows is not refused but
+/// forgotten: the client believes itself connected and finds out by retransmissions, seconds later.
+const BACKLOG: u32 = 4096;
+
+/// A listener on that address with room for a crowd; the address may be in use by a connection that is ending.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves the router on the listener, best one made by [`listen`], until `shutdown` is done; then answers the
+/// requests under way and returns.
 ///
 /// Live connections are not waited for: shut the [`crate::Edge`] down first or beside this.
 pub async fn serve(
@@ -64,7 +102,10 @@ pub async fn serve(
         0 => Semaphore::new(Semaphore::MAX_PERMITS),
         limit => Semaphore::new(limit.min(Semaphore::MAX_PERMITS)),
     });
-    let server = Arc::new(Server { config, router });
+    let acceptor = config.tls.as_ref().map(Tls::acceptor);
+    let _reloading =
+        config.tls.clone().map(|tls| AbortOnDrop(tokio::spawn(keep_fresh(tls, config.tls_reload))));
+    let server = Arc::new(Server { config, router, acceptor });
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -104,28 +145,107 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// Ends a task with the one that started it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn keep_fresh(tls: Tls, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let reloading = tls.clone();
+        match tokio::task::spawn_blocking(move || reloading.reload()).await {
+            Ok(Ok(true)) => tracing::info!("the TLS certificate was replaced"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the new TLS certificate is no good; the old one stays")
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// A request's body that ends in an error if it takes too long.
+struct TimedBody {
+    inner: Incoming,
+    timeout: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl HttpBody for TimedBody {
+    type Data = bytes::Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let timeout = self.timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        deadline.as_mut().poll(cx).map(|()| Some(Err("the body took too long".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 struct Server {
     config: ServeConfig,
     router: Router,
+    acceptor: Option<TlsAcceptor>,
 }
 
 impl Server {
     async fn connection(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, stopping: watch::Receiver<()>) {
         // Until the first byte a connection is this small task and nothing else.
-        let first = tokio::time::timeout(self.config.header_timeout, stream.readable()).await;
-        if !matches!(first, Ok(Ok(()))) || stream.set_nodelay(true).is_err() {
+        let header_timeout = self.config.header_timeout;
+        let first = tokio::time::timeout(header_timeout, stream.readable()).await;
+        if !matches!(first, Ok(Ok(()))) || self.prepare(&stream).is_err() {
             return;
         }
-        Box::pin(self.http(TokioIo::new(stream), Peer { addr, tls: false }, stopping)).await;
+        let Some(acceptor) = &self.acceptor else {
+            return Box::pin(self.http(TokioIo::new(stream), Peer { addr, tls: false }, stopping)).await;
+        };
+        let accepting = tokio::time::timeout(header_timeout, Box::pin(acceptor.accept(stream)));
+        match accepting.await {
+            Ok(Ok(stream)) => {
+                Box::pin(self.http(TokioIo::new(stream), Peer { addr, tls: true }, stopping)).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
     }
 
-    async fn http<S>(self: Arc<Self>, io: S, peer: Peer, mut stopping: watch::Receiver<()>)
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(stream).set_tcp_user_timeout(Some(self.config.unread_timeout))?;
+        Ok(())
+    }
+
+    async fn http<S>(&self, io: S, peer: Peer, mut stopping: watch::Receiver<()>)
     where
         S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let router = self.router.clone();
-        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let mut request = request.map(Body::new);
+        let body_timeout = self.config.body_timeout;
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let mut request = request.map(|body| match body.is_end_stream() {
+                true => Body::empty(),
+                false => Body::new(TimedBody { inner: body, timeout: body_timeout, deadline: None }),
+            });
             request.extensions_mut().insert(peer);
             router.clone().oneshot(request)
         });

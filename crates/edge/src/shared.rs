@@ -82,7 +82,7 @@ impl Shared {
             loop {
                 tokio::time::sleep(tick).await;
                 let Some(shared) = shared.upgrade() else { return };
-                shared.wheel.turn();
+                shared.wheel.turn(shared.wheel.now());
             }
         });
     }
@@ -214,5 +214,39 @@ impl Addresses {
                 map.remove(&address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_given_up_is_free_again_and_addresses_are_forgotten() {
+        let config = EdgeConfig { max_unauthenticated_per_ip: 2, ..EdgeConfig::default() };
+        let shared = Arc::new(Shared::new(config));
+        let admit = |last: u8| shared.admit([10, 0, 0, last].into(), Dialect::Plain);
+        let (one, two) = (admit(1).unwrap(), admit(1).unwrap());
+        assert_eq!(admit(1).unwrap_err(), Full::Address);
+        let other = admit(2).unwrap();
+        one.link.authenticate();
+        one.link.authenticate();
+        let three = admit(1).unwrap();
+        assert_eq!(admit(1).unwrap_err(), Full::Address);
+        drop((one, two, three, other));
+        assert!(shared.addresses.0.lock().is_empty());
+        assert!(shared.links().is_empty());
+        assert_eq!(shared.counters.live.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn authenticating_a_connection_that_is_gone_changes_nothing() {
+        let shared = Arc::new(Shared::new(EdgeConfig::default()));
+        let admission = shared.admit([10, 0, 0, 1].into(), Dialect::Plain).unwrap();
+        let link = Arc::clone(&admission.link);
+        let _other = shared.admit([10, 0, 0, 1].into(), Dialect::Plain).unwrap();
+        drop(admission);
+        link.authenticate();
+        assert_eq!(shared.addresses.0.lock().values().map(|count| count.waiting).sum::<u32>(), 1);
     }
 }

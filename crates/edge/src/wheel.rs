@@ -92,9 +92,8 @@ impl Wheel {
         }
     }
 
-    /// Wakes whoever is due by now; called by the edge's clock task.
-    pub(crate) fn turn(&self) {
-        let now = self.now();
+    /// Wakes whoever is due at `now`; called by the edge's clock task.
+    pub(crate) fn turn(&self, now: u64) {
         let until = now / self.tick_ms;
         loop {
             let tick = self.turned.load(Ordering::Acquire) + 1;
@@ -123,5 +122,107 @@ impl Wheel {
                 link.wake();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::{Wake, Waker};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::EdgeConfig;
+    use crate::handler::Dialect;
+    use crate::shared::Shared;
+
+    const TICK: u64 = 100;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn link() -> (Arc<Link>, Arc<Count>) {
+        let shared = Arc::new(Shared::new(EdgeConfig::default()));
+        let link = Arc::new(Link::new(shared, 1, [127, 0, 0, 1].into(), Dialect::Plain));
+        (link, Arc::default())
+    }
+
+    fn rest(link: &Link, count: &Arc<Count>) {
+        link.begin();
+        assert!(link.rest(&Waker::from(Arc::clone(count)), false));
+    }
+
+    proptest! {
+        /// Whatever was asked for and changed, the link is woken for its last wish, not before, at most two ticks
+        /// after, and only once.
+        #[test]
+        fn a_link_is_woken_once_and_in_time(
+            wishes in prop::collection::vec((0..300_000_u64, 0..5_000_u64), 1..12),
+            pace in 1..700_u64,
+        ) {
+            let wheel = Wheel::new(Duration::from_millis(TICK));
+            let (link, count) = link();
+            rest(&link, &count);
+            let mut now = 0;
+            let mut due = u64::MAX;
+            for (ahead, wait) in wishes {
+                due = now + ahead;
+                wheel.wake_at(&link, due);
+                let until = now + wait;
+                while now < until {
+                    now += pace.min(until - now);
+                    wheel.turn(now);
+                    if count.0.load(SeqCst) > 0 {
+                        prop_assert!(now >= due, "woken at {now}, due {due}");
+                    }
+                }
+                if now >= due + 2 * TICK {
+                    prop_assert_eq!(count.0.swap(0, SeqCst), 1);
+                    rest(&link, &count);
+                    due = u64::MAX;
+                } else if count.0.swap(0, SeqCst) > 0 {
+                    rest(&link, &count);
+                    due = u64::MAX;
+                }
+            }
+            while due != u64::MAX && now < due + 2 * TICK {
+                now += TICK;
+                wheel.turn(now);
+                prop_assert!(now >= due || count.0.load(SeqCst) == 0);
+            }
+            prop_assert_eq!(count.0.load(SeqCst), usize::from(due != u64::MAX));
+        }
+    }
+
+    #[test]
+    fn a_wish_taken_back_wakes_nobody_and_a_dead_link_is_let_go() {
+        let wheel = Wheel::new(Duration::from_millis(TICK));
+        let (link, count) = link();
+        rest(&link, &count);
+        wheel.wake_at(&link, 1000);
+        wheel.wake_at(&link, u64::MAX);
+        wheel.turn(5000);
+        assert_eq!(count.0.load(SeqCst), 0);
+        wheel.wake_at(&link, 6000);
+        drop(link);
+        wheel.turn(10_000);
+        assert!(wheel.slots.iter().all(|slot| slot.lock().is_empty()));
+    }
+
+    #[test]
+    fn many_short_wishes_leave_one_entry_each_turn() {
+        let wheel = Wheel::new(Duration::from_millis(TICK));
+        let (link, _count) = link();
+        for now in 0..1000 {
+            wheel.wake_at(&link, now + 25_000);
+        }
+        assert_eq!(wheel.slots.iter().map(|slot| slot.lock().len()).sum::<usize>(), 1);
     }
 }

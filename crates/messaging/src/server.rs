@@ -7,22 +7,30 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::Router;
-use edge::{Edge, EdgeConfig, ServeConfig};
-use tokio::net::TcpListener;
+use edge::{Edge, EdgeConfig, ServeConfig, Tls};
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     chat::{self, Chat},
     clock::Clock,
     config::{Config, ConfigError, Origins},
-    http::{self, AppState, RequestLimits},
-    identity::{Directory, Identity, MainApi, cache_key},
+    delivery::bus::Bus,
+    files::{Files, FilesOptions, Signer, signing_key},
+    http::{self, AppState, MetricsAccess, RequestLimits},
+    identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
+    shared::Redis,
     socket::Socket,
     storage::{OpenError, Store, StoreOptions},
 };
+
+/// How long the address of a file holds: a conversation that was opened in the morning still shows its
+/// pictures in the evening.
+const LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the service could not start, or ended; each is a sentence for the operator.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub enum ServeError {
     Database(OpenError),
     /// The address cannot be listened on.
     Listen {
+        /// The variable that says so.
+        variable: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why not.
@@ -47,8 +57,8 @@ impl fmt::Display for ServeError {
         match self {
             Self::Config(error) => error.fmt(formatter),
             Self::Database(error) => error.fmt(formatter),
-            Self::Listen { address, source } => {
-                write!(formatter, "PORT: {address} cannot be listened on: {source}.")
+            Self::Listen { variable, address, source } => {
+                write!(formatter, "{variable}: {address} cannot be listened on: {source}.")
             }
             Self::Io(error) => write!(formatter, "the service ended: {error}"),
         }
@@ -81,8 +91,30 @@ pub fn store_options(config: &Config) -> StoreOptions {
 
 /// Listens where the configuration says.
 pub async fn listen(config: &Config) -> Result<TcpListener, ServeError> {
-    let address = SocketAddr::new(config.server.host, config.server.port);
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    bind("PORT", SocketAddr::new(config.server.host, config.server.port)).await
+}
+
+async fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { variable, address, source })
+}
+
+/// Serves metrics on their own port, if they have one, until the answer is dropped.
+async fn serve_metrics(config: &Config, state: &AppState) -> Result<JoinSet<()>, ServeError> {
+    let mut serving = JoinSet::new();
+    if let Some(port) = config.metrics.port {
+        let listener = bind("METRICS_PORT", SocketAddr::new(config.server.host, port)).await?;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "metrics are served on a port of their own");
+        }
+        let router = http::metrics_router(state.clone());
+        serving.spawn(async move {
+            let served = edge::serve(listener, ServeConfig::default(), router, std::future::pending());
+            if let Err(error) = served.await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    Ok(serving)
 }
 
 /// Serves until `shutdown` is done, then leaves: no new connections, what is under way is answered,
@@ -97,11 +129,35 @@ pub async fn run(
     let main_api = MainApi::new(config.main_api_url()?, &config.main_api, clock.clone())?;
     let store = Store::open(&store_options(&config), clock.clone()).await?;
     let ttl = config.redis.ttl;
-    let directory = Directory::new(store.clone(), main_api.clone(), ttl, clock.clone());
-    let key = cache_key(config.jwt.secret.as_ref());
-    let identity = Identity::new(main_api.clone(), directory.clone(), &config.jwt, key, ttl, clock.clone());
-    let limits = Limits::new(&config.limits, clock.clone());
-    let chat = Chat::start(store.clone(), directory, limits, clock.clone(), chat_settings(&config));
+    let redis = open_redis(&config).await?;
+    let bus = redis.as_ref().map_or(Bus::InProcess, Bus::shared);
+    let directory =
+        Directory::new_shared(store.clone(), main_api.clone(), ttl, clock.clone(), redis.as_ref());
+    let secret = config.jwt.secret.as_ref();
+    let key = match &redis {
+        Some(_) => shared_cache_key(secret, &store).await.map_err(failed)?,
+        None => cache_key(secret),
+    };
+    let shared = redis.clone().map(|redis| (redis, bus.clone()));
+    let jwt = &config.jwt;
+    let identity =
+        Identity::new_shared(main_api.clone(), directory.clone(), jwt, key, ttl, clock.clone(), shared);
+    let mut limits = Limits::new(&config.limits, clock.clone());
+    if let Some(redis) = &redis {
+        limits = limits.shared(redis.clone());
+    }
+    let files = open_files(&config, &store, &clock).await?;
+    let settings = chat_settings(&config);
+    let chat = Chat::start_shared(
+        redis.clone(),
+        bus,
+        store.clone(),
+        directory,
+        limits,
+        files,
+        clock.clone(),
+        settings,
+    );
     let socket = Socket::start(chat.clone(), identity.clone(), clock.clone());
     let edge = Edge::new(edge_config(&config)?, socket);
     let is_leaving = Arc::new(AtomicBool::new(false));
@@ -109,17 +165,26 @@ pub async fn run(
         chat,
         identity,
         main_api,
+        redis: redis.clone(),
         edge: edge.clone(),
         clock,
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
+        metrics_access: MetricsAccess::of(&config),
     };
+    let _metrics = serve_metrics(&config, &state).await?;
     let router = http::router(state, origins(&config), page);
 
-    announce(&config, &store, &listener);
+    announce(&config, &store, redis.as_ref(), &listener);
     let grace = config.server.shutdown_timeout;
+    let tls = config.server.tls.as_ref().map(|tls| Tls::from_files(&tls.cert_path, &tls.key_path));
+    let tls = tls
+        .transpose()
+        .map_err(|error| ConfigError::new("TLS_CERT_PATH", format!("cannot be used: {error}.")))?;
     let serve_config = ServeConfig {
+        tls,
         header_timeout: config.server.handshake_timeout,
+        body_timeout: config.server.body_timeout,
         drain_timeout: grace / 2,
         ..ServeConfig::default()
     };
@@ -134,6 +199,40 @@ pub async fn run(
     store.close().await;
     tracing::info!("gone");
     Ok(())
+}
+
+/// How long the start waits for Redis: the service starts without it too, and then says so.
+const REDIS_PATIENCE: Duration = Duration::from_millis(500);
+
+async fn open_redis(config: &Config) -> Result<Option<Redis>, ServeError> {
+    let Some(url) = &config.redis.url else { return Ok(None) };
+    let redis = Redis::start(url, &config.redis.prefix)?;
+    redis.wait_up(REDIS_PATIENCE).await;
+    Ok(Some(redis))
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ServeError {
+    ServeError::Io(std::io::Error::other(error))
+}
+
+async fn open_files(config: &Config, store: &Store, clock: &Clock) -> Result<Files, ServeError> {
+    let uploads = &config.uploads;
+    let own = uploads.url_signing_key.as_ref();
+    let key = signing_key(own, config.jwt.secret.as_ref(), store).await.map_err(failed)?;
+    let signer = Signer::new(&key, config.server.public_url.as_deref(), LINK_LIFETIME);
+    let location = uploads.dir.to_string_lossy().into_owned();
+    let options = FilesOptions {
+        // Beside the files, where there is room for them; a bucket has no such place.
+        temporary_dir: if location.contains("://") {
+            std::env::temp_dir()
+        } else {
+            uploads.dir.join(".incoming")
+        },
+        location,
+        max_file_size: uploads.max_file_size,
+        quota: uploads.quota,
+    };
+    Files::open(&options, signer, clock.clone()).map_err(|rule| ConfigError::new("UPLOAD_DIR", rule).into())
 }
 
 fn chat_settings(config: &Config) -> chat::Settings {
@@ -169,6 +268,10 @@ fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
         connect_timeout: config.server.handshake_timeout,
         upgrade_timeout: config.server.handshake_timeout,
         frame_timeout: config.server.body_timeout,
+        events_per_second: config.live.max_events_per_second.unwrap_or(0),
+        events_burst: config.live.max_events_per_second.unwrap_or(0).saturating_mul(2),
+        queue_bytes: config.live.max_queued_bytes,
+        slow_after: config.live.slow_client_timeout,
         origins: origins(config),
         trusted_proxies: networks.join(",").parse().unwrap_or_default(),
         max_connections: limit(config.live.max_connections),
@@ -178,7 +281,7 @@ fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
     })
 }
 
-fn announce(config: &Config, store: &Store, listener: &TcpListener) {
+fn announce(config: &Config, store: &Store, redis: Option<&Redis>, listener: &TcpListener) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -187,6 +290,7 @@ fn announce(config: &Config, store: &Store, listener: &TcpListener) {
         version = env!("CARGO_PKG_VERSION"),
         address,
         database = store.backend(),
+        redis = redis.map_or("none, one node", |redis| if redis.is_up() { "up" } else { "away for now" }),
         "rented-messaging serves"
     );
 }

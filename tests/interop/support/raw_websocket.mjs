@@ -91,19 +91,25 @@ export class RawWebSocket {
     }
   }
 
-  /** Reads to the end: the events on the way and the close code (null when there was none). */
-  async untilClosed(timeoutMs) {
-    const events = [];
+  /** Reads to the end: the texts on the way and the close code (null when there was none). */
+  async untilSocketEnds(timeoutMs = 8_000) {
+    const texts = [];
     let code = null;
     for (;;) {
       const got = await this.nextFrame(timeoutMs);
-      if (got === null) return { events, code };
-      if (got.opcode === TEXT) events.push(JSON.parse(got.payload.toString()));
+      if (got === null) return { texts, code };
+      if (got.opcode === TEXT) texts.push(got.payload.toString());
       if (got.opcode === CLOSE) {
         code = got.payload.length >= 2 ? got.payload.readUInt16BE(0) : null;
         this.socket.end();
       }
     }
+  }
+
+  /** The same in the plain dialect: its events and the close code. */
+  async untilClosed(timeoutMs) {
+    const { texts, code } = await this.untilSocketEnds(timeoutMs);
+    return { events: texts.map((text) => JSON.parse(text)), code };
   }
 
   destroy() {

@@ -25,6 +25,7 @@ export class ChatScreen {
   #missed = 0;
   #hasAppeared = false;
   #isGone = false;
+  #openedId = null;
 
   /** `target` is {conversationId | null, otherUser, product}; `jumpTo` a message to show. */
   constructor(phone, target, { jumpTo } = {}) {
@@ -39,7 +40,12 @@ export class ChatScreen {
     this.person = h("span", { class: "person" });
     this.card = h("div", { class: "product-card", testid: "product-card" });
     this.composer = new Composer(this);
-    this.blocked = h("p", { class: "blocked muted centred", hidden: true }, "You have blocked this person.");
+    this.blocked = h(
+      "div",
+      { class: "blocked muted", hidden: true },
+      h("span", {}, `You have blocked ${target.otherUser.name}.`),
+      h("button", { type: "button", testid: "unblock", onclick: () => phone.session.setBlocked(this.conversation, false) }, "Unblock"),
+    );
     this.element = h(
       "div",
       { class: "view chat-view", testid: "chat", ondragover: (event) => event.preventDefault(), ondrop: (event) => (event.preventDefault(), this.composer.takeFiles(event.dataTransfer?.files)) },
@@ -70,7 +76,7 @@ export class ChatScreen {
     this.composer.leave();
     this.seen.disconnect();
     for (const stop of this.#listeners) stop();
-    if (this.target.conversationId) this.phone.session.close(this.target.conversationId);
+    if (this.#openedId !== null) this.phone.session.close(this.#openedId);
   }
 
   send(draft) {
@@ -124,6 +130,7 @@ export class ChatScreen {
   async #load(jumpTo) {
     const { session } = this.phone;
     const { conversationId } = this.target;
+    this.#openedId = conversationId;
     if (conversationId) {
       await session.open(conversationId);
       const unread = this.conversation?.unread_count ?? 0;
@@ -140,9 +147,9 @@ export class ChatScreen {
 
   /** The draft has become a conversation. */
   #adopted() {
-    if (this.isAdopted) return;
-    this.isAdopted = true;
-    this.phone.session.open(this.target.conversationId);
+    if (this.#openedId === this.target.conversationId) return;
+    this.#openedId = this.target.conversationId;
+    this.phone.session.open(this.#openedId);
   }
 
   #render() {

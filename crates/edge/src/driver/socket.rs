@@ -14,6 +14,7 @@ use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::codec::frame::{self, Decoder, FrameError, Incoming, Limits, Opcode};
 use crate::handler::Dialect;
@@ -40,29 +41,39 @@ fn with_scratch<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
 /// The raw stream below a connection.
 pub(super) enum Stream {
     Tcp(TcpStream),
+    /// Boxed: TLS has buffers and keys of its own, which TCP connections must not make room for.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        let Self::Tcp(stream) = self;
-        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+        ready!(match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+        })?;
         Poll::Ready(Ok(buf.filled().len()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let Self::Tcp(stream) = self;
-        Pin::new(stream).poll_write_vectored(cx, slices)
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(stream) = self;
-        Pin::new(stream).poll_flush(cx)
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(stream) = self;
-        Pin::new(stream).poll_shutdown(cx)
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -88,20 +99,32 @@ pub(super) enum ReadError {
 impl Socket {
     /// Takes the raw stream back from hyper, with what hyper had read beyond the request.
     pub(crate) fn from_upgraded(upgraded: Upgraded) -> Option<Self> {
-        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let (stream, read_buf) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(Parts { io, read_buf, .. }) => (Stream::Tcp(io.into_inner()), read_buf),
+            Err(upgraded) => {
+                let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+                (Stream::Tls(Box::new(io.into_inner())), read_buf)
+            }
+        };
         Some(Self {
-            stream: Stream::Tcp(io.into_inner()),
+            stream,
             decoder: Decoder::default(),
-            rest: read_buf.into(),
+            // Copied, not converted: that would keep hyper's whole buffer of 8 KB, empty or not.
+            rest: read_buf.to_vec(),
             used: 0,
             batch: VecDeque::new(),
             batch_cost: 0,
         })
     }
 
-    /// Whether a message was begun: true only makes sense while no whole one waits.
-    pub(super) fn in_message(&self) -> bool {
-        !self.rest.is_empty() || self.decoder.in_message()
+    /// Whether a fragmented message was begun and not finished.
+    pub(super) fn in_fragments(&self) -> bool {
+        self.decoder.in_message()
+    }
+
+    /// Whether bytes wait that were not used: a partial frame, once there is no whole message.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
     }
 
     /// The next message, handed to `take` while it still lies in the buffer.

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what cannot be had may panic")]
 
+mod limits;
 mod plain;
 mod polling;
+mod serve;
 mod socket_io;
 mod support;
+mod websocket;

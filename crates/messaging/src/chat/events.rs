@@ -17,6 +17,7 @@ use crate::{
     delivery::hub::Delivery,
     errors::Result,
     ids::{ConversationId, MessageId, UserId},
+    metrics,
     storage::{
         batch::Sent,
         log::{Entry, EventKind, LogPage},
@@ -73,7 +74,7 @@ impl Chat {
         for entry in &committed.applied.entries {
             let Entry { event_seq, entry: change } = entry;
             let user = change.user_id;
-            if !self.inner.hub.is_connected(user) {
+            if !self.inner.hub.is_connected(user) && !self.inner.bus.reaches(user, Some(*event_seq)) {
                 continue;
             }
             let data = match (change.kind, change.message_id.and_then(|id| rendered.get(&id))) {
@@ -84,18 +85,19 @@ impl Chat {
             };
             let message = change.message_id.and_then(|id| sequences.get(&id)).copied();
             let stored = StoredEvent { event_seq: *event_seq, kind: change.kind, message, data };
-            self.hand_on(user, &stored, change.conversation_id);
+            self.deliver(user, &stored, change.conversation_id);
         }
         committed.answer(&rendered);
     }
 
     /// Hands a stored event to a user's connections here, with what follows from it.
-    fn hand_on(&self, user: UserId, stored: &StoredEvent, conversation: ConversationId) {
+    pub(super) fn hand_on(&self, user: UserId, stored: &StoredEvent, conversation: ConversationId) {
         match self.inner.hub.deliver(user, stored.event_seq, &stored.to_event()) {
             Delivery::Nobody | Delivery::Repeated => return,
             Delivery::Waiting { .. } => self.mend(user),
             Delivery::Live(0) => {}
-            Delivery::Live(_) => {
+            Delivery::Live(connections) => {
+                metrics::get().event_delivered(connections);
                 if let Some((seq, sender)) = stored.message
                     && sender != user
                 {
@@ -110,15 +112,19 @@ impl Chat {
     pub(super) async fn publish_entries(&self, entries: Vec<Entry>) {
         let mut by_user: HashMap<UserId, Vec<Entry>> = HashMap::new();
         for entry in entries {
-            if self.inner.hub.is_connected(entry.entry.user_id) {
-                by_user.entry(entry.entry.user_id).or_default().push(entry);
+            let user = entry.entry.user_id;
+            if self.inner.hub.is_connected(user) {
+                by_user.entry(user).or_default().push(entry);
+            } else {
+                // Nodes that have a connection of theirs read it themselves.
+                self.relay_place(user, entry.event_seq);
             }
         }
         for (user, entries) in by_user {
             match self.events_of(user, entries).await {
                 Ok(events) => {
                     for (event, conversation) in events {
-                        self.hand_on(user, &event, conversation);
+                        self.deliver(user, &event, conversation);
                     }
                 }
                 // They are in the log: the next event finds the gap and fills it.
@@ -135,6 +141,7 @@ impl Chat {
         if !self.inner.mending.lock().insert(user) {
             return;
         }
+        metrics::get().stream_gap();
         let weak = self.downgrade();
         tokio::spawn(async move {
             // Two writers may publish in the other order than they committed; that rights itself at once.
@@ -186,9 +193,18 @@ impl Chat {
         let mut messages: HashMap<MessageId, MessageView> = HashMap::new();
         if !message_ids.is_empty() {
             let rows = self.inner.store.messages_by_id(&message_ids).await?;
-            messages.extend(
-                self.views(rows.into_values().collect()).await.into_iter().map(|view| (view.id, view)),
-            );
+            let rows: Vec<MessageRow> = rows.into_values().collect();
+            let mut conversations: Vec<_> = rows.iter().map(|row| row.conversation_id).collect();
+            conversations.sort_unstable();
+            conversations.dedup();
+            let cleared_seqs = self.inner.store.cleared_seqs(user, &conversations).await?;
+            messages.extend(self.views(rows).await.into_iter().map(|mut view| {
+                // The log outlives the history: what the user deleted does not come back through it.
+                if cleared_seqs.get(&view.conversation_id).is_some_and(|cleared| view.seq <= *cleared) {
+                    view.withhold();
+                }
+                (view.id, view)
+            }));
         }
         let conversation_ids: Vec<ConversationId> = entries
             .iter()
@@ -223,8 +239,7 @@ impl Chat {
                         receipt_data(entry.payload.as_deref(), conversation, event_seq)
                     }
                     EventKind::ConversationUpdated => {
-                        let view: Option<&ConversationView> = conversations.get(&conversation);
-                        json!({"conversation": view, "event_seq": event_seq}).to_string()
+                        conversation_data(&entry.payload, conversations.get(&conversation), event_seq)
                     }
                 };
                 let message = message
@@ -251,6 +266,16 @@ fn message_data(message: &str, conversation: ConversationId, event_seq: i64) -> 
 fn receipt_data(payload: Option<&str>, conversation: ConversationId, event_seq: i64) -> String {
     let fields = payload.and_then(|payload| payload.strip_suffix('}')).unwrap_or("{\"message_ids\":[]");
     format!(r#"{fields},"conversation_id":{conversation},"event_seq":{event_seq}}}"#)
+}
+
+/// After a deletion also `cleared_seq`: the history up to there is gone, even if the conversation is back by now.
+fn conversation_data(payload: &Option<String>, view: Option<&ConversationView>, event_seq: i64) -> String {
+    let mut data = json!({"conversation": view, "event_seq": event_seq});
+    let stored: Option<Value> = payload.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    if let Some(cleared_seq) = stored.as_ref().and_then(|stored| stored.get("cleared_seq")) {
+        data["cleared_seq"] = cleared_seq.clone();
+    }
+    data.to_string()
 }
 
 fn reaction_data(

@@ -65,6 +65,11 @@ impl Fields {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
+    /// A value that is there, null or not.
+    pub fn given(&self, name: &str) -> Option<&Value> {
+        self.object.get(name)
+    }
+
     /// A text, if there is one.
     pub fn text(&mut self, name: &'static str) -> Option<String> {
         match self.value(name) {

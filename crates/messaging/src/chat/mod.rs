@@ -3,13 +3,24 @@
 //! The only caller of `storage`; publishes after the commit. `http` and `socket` decode, call one
 //! method here and encode. Each file is one capability; background work is in [`tasks`].
 
+mod blocks;
+mod changes;
+mod conversations;
+mod devices;
+mod edit;
 pub mod events;
+mod files;
 mod fold;
 mod input;
 mod live;
+mod preferences;
 mod presence;
+mod reactions;
 mod reading;
 mod receipts;
+mod reconcile;
+mod relay;
+mod search;
 mod send;
 mod tasks;
 mod typing;
@@ -27,18 +38,29 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    delivery::hub::Hub,
+    delivery::{bus::Bus, hub::Hub, leases::Leases},
+    files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
+    shared::Redis,
     storage::Store,
 };
 
+pub use blocks::{BlockAnswer, BlockView};
+pub use conversations::MuteConversation;
+pub use devices::{DeviceView, ForgetDevice, RegisterDevice};
+pub use edit::{EditMessage, parse_message};
+pub use files::UploadPermit;
 pub use input::{Fields, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
+pub use preferences::{PreferencesView, PutPreferences};
 pub use presence::PresenceView;
+pub use reactions::{ReactionAction, ReactionAnswer, parse_emoji, parse_reaction};
 pub use reading::{Page, PageRequest};
 pub use receipts::ReadAnswer;
+pub use reconcile::Reconciled;
+pub use search::{SearchHit, SearchMessages};
 pub use send::{MessageSent, PendingSend, SentMessage};
 pub use typing::parse_typing;
 use writer::Writers;
@@ -66,8 +88,11 @@ pub struct Chat {
 struct Inner {
     store: Store,
     hub: Hub,
+    bus: Bus,
+    redis: Option<Redis>,
     directory: Directory,
     limits: Limits,
+    files: Files,
     clock: Clock,
     settings: Settings,
     /// Set once, right after the rest: the writers publish through what they are part of.
@@ -76,6 +101,8 @@ struct Inner {
     mending: Mutex<HashSet<UserId>>,
     /// Told when the log may have gone further than was published.
     uncertain: Arc<Notify>,
+    /// Told whose streams may be behind their logs.
+    behind: Arc<relay::Behind>,
     fold: fold::Fold,
     heads: live::Heads,
     /// Messages that reached a live connection and are not yet marked as delivered.
@@ -85,27 +112,48 @@ struct Inner {
 }
 
 impl Chat {
-    /// Starts the rules with their writers and background tasks, which end when the last clone is gone.
+    /// Starts the rules of a node that is alone, with their writers and background tasks, which end
+    /// when the last clone is gone.
     pub fn start(
         store: Store,
         directory: Directory,
         limits: Limits,
+        files: Files,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        Self::start_shared(None, Bus::InProcess, store, directory, limits, files, clock, settings)
+    }
+
+    /// The same beside other nodes: `bus` leads to them over `redis`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, named at the one call")]
+    pub fn start_shared(
+        redis: Option<Redis>,
+        bus: Bus,
+        store: Store,
+        directory: Directory,
+        limits: Limits,
+        files: Files,
         clock: Clock,
         settings: Settings,
     ) -> Self {
         let chat = Self {
             inner: Arc::new(Inner {
+                bus,
+                behind: Arc::default(),
                 heads: live::Heads::start(store.clone()),
                 hub: Hub::default(),
                 directory,
                 limits,
+                files,
                 clock,
                 writers: OnceLock::new(),
                 mending: Mutex::default(),
                 uncertain: Arc::default(),
                 fold: fold::Fold::default(),
                 reached: Mutex::default(),
-                presence: presence::Presence::default(),
+                presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
+                redis,
                 typing: typing::Typing::default(),
                 store,
                 settings,
@@ -125,11 +173,17 @@ impl Chat {
         let writers = Writers::start(&inner.store, inner.settings.db_timeout, publish, &inner.uncertain);
         inner.writers.set(writers).expect("set once");
         tasks::start(&chat);
+        relay::start(&chat);
         chat
     }
 
     fn writers(&self) -> &Writers {
         self.inner.writers.get().expect("set in `start`")
+    }
+
+    /// Messages and marks that wait for a writer.
+    pub fn queued(&self) -> usize {
+        self.writers().queued()
     }
 
     /// The database, for health checks and settings.

@@ -1,7 +1,5 @@
 //! What a user may look at: their conversations, the messages in them, their unread count.
 
-use std::collections::HashMap;
-
 use super::{
     Chat,
     views::{ConversationView, MessageView, Surroundings},
@@ -28,7 +26,7 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    fn offset(self) -> i64 {
+    pub(super) fn offset(self) -> i64 {
         self.page.saturating_sub(1).saturating_mul(self.limit)
     }
 }
@@ -162,7 +160,12 @@ impl Chat {
         senders.sort_unstable();
         senders.dedup();
         let profiles = self.inner.directory.users(&senders, None).await;
-        let surroundings = Surroundings { profiles, attachments: HashMap::new() };
+        let attachments = rows
+            .iter()
+            .filter_map(|row| self.attachment_view(&row.attachment))
+            .map(|attachment| (attachment.id, attachment))
+            .collect();
+        let surroundings = Surroundings { profiles, attachments };
         rows.into_iter().map(|row| MessageView::new(row, &surroundings)).collect()
     }
 
@@ -176,6 +179,7 @@ impl Chat {
         let products: Vec<ProductId> = rows.iter().filter_map(|row| row.product_id).collect();
         let profiles = self.inner.directory.users(&others, bearer).await;
         let cards = self.inner.directory.products(&products, bearer).await;
+        let statuses = self.statuses(&others).await;
         let now = self.inner.clock.now();
         rows.into_iter()
             .map(|row| {
@@ -183,13 +187,9 @@ impl Chat {
                     std::sync::Arc::new(crate::identity::UserProfile::unknown(row.other_user_id))
                 });
                 let product = row.product_id.and_then(|id| cards.get(&id).cloned());
-                let status = self.status_of(row.other_user_id);
+                let status = statuses.get(&row.other_user_id).copied().unwrap_or(Status::Offline);
                 ConversationView::new(row, profile, product, status, now)
             })
             .collect()
-    }
-
-    pub(super) fn status_of(&self, user: UserId) -> Status {
-        self.inner.presence.announced(user).unwrap_or_else(|| self.inner.hub.status(user))
     }
 }

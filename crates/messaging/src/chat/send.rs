@@ -1,6 +1,6 @@
 //! Sending a message: checks that need no transaction, the queue, and the answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use crate::{
     identity::{Caller, ProductLookUp},
     ids::MessageId,
     limits::Kind,
+    metrics,
     storage::batch::{NewMessage, Sent, Target},
 };
 
@@ -21,6 +22,7 @@ use crate::{
 pub struct PendingSend {
     chat: Chat,
     outcome: oneshot::Receiver<Result<Stored, Error>>,
+    queued_at: Instant,
     /// The sender's message bucket after this message; `None` without a limit.
     pub rate_limit: Option<RateLimit>,
 }
@@ -89,7 +91,7 @@ impl Chat {
             client_message_id: request.client_message_id.map(ClientMessageId::into_string),
         };
         let outcome = self.writers().send(message)?;
-        Ok(PendingSend { chat: self.clone(), outcome, rate_limit })
+        Ok(PendingSend { chat: self.clone(), outcome, queued_at: Instant::now(), rate_limit })
     }
 
     async fn check_new_conversation(&self, caller: &Caller, request: &SendMessage) -> Result<Target> {
@@ -121,6 +123,7 @@ impl PendingSend {
     pub async fn stored(self) -> Result<SentMessage> {
         // The writer is gone only when the service ends.
         let stored = self.outcome.await.map_err(|_| Error::unavailable())??;
+        metrics::get().message_confirmed(self.queued_at.elapsed());
         match stored.sent {
             Sent::Before(id) => self.chat.replayed(id).await,
             Sent::New { message, .. } => Ok(SentMessage {

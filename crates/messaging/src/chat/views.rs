@@ -194,6 +194,18 @@ impl MessageView {
             content: row.content,
         }
     }
+
+    /// Leaves a tombstone of it, for a user who deleted the conversation that it was part of.
+    pub(super) fn withhold(&mut self) {
+        self.content.clear();
+        self.file_url = None;
+        self.attachment = None;
+        self.metadata = None;
+        self.offer = None;
+        self.reply_to = None;
+        self.reactions.clear();
+        self.deleted_at.get_or_insert(self.updated_at);
+    }
 }
 
 fn raw(json: String) -> Option<Box<RawValue>> {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     errors::Error,
     ids::MessageId,
+    metrics,
     storage::{
         Store, StoreError,
         batch::{Applied, Batch, NewMessage, Receipt, Receipted, Sent, Target},
@@ -196,6 +197,7 @@ async fn write(
                     parts.extend(one_by_one(batch, waiting));
                 }
                 Err(error) => {
+                    metrics::get().batch_failed(&batch);
                     // The commit may have gone through and only its answer been lost.
                     uncertain.notify_one();
                     refuse(waiting, &error);
@@ -211,6 +213,7 @@ async fn commit(store: &Store, timeout: Duration, batch: &Batch) -> Result<Appli
     let applied = tokio::time::timeout(timeout, store.apply(batch))
         .await
         .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+    metrics::get().batch_committed(batch, &applied, began.elapsed());
     tracing::debug!(
         messages = batch.sends.len(),
         receipts = batch.receipts.len(),

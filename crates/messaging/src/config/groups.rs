@@ -183,6 +183,8 @@ pub struct Redis {
     pub url: Option<RedisUrl>,
     /// `REDIS_TTL`.
     pub ttl: Duration,
+    /// `REDIS_PREFIX`: what every key and channel begins with.
+    pub prefix: String,
 }
 
 impl Redis {
@@ -190,6 +192,7 @@ impl Redis {
         Ok(Self {
             url: reader.parse("REDIS_URL", RedisUrl::parse)?,
             ttl: reader.seconds("REDIS_TTL", 1..=31_536_000)?,
+            prefix: reader.parse("REDIS_PREFIX", values::redis_prefix)?.expect("the table has its default"),
         })
     }
 }
@@ -293,8 +296,10 @@ impl Cors {
 pub struct Uploads {
     /// `MAX_FILE_SIZE`, in bytes.
     pub max_file_size: u64,
-    /// `UPLOAD_DIR`.
+    /// `UPLOAD_DIR`: a folder, or the `s3:` URL of a bucket.
     pub dir: PathBuf,
+    /// `UPLOAD_QUOTA`: bytes that one user may keep; 0 is no limit.
+    pub quota: u64,
     /// `URL_SIGNING_KEY`.
     pub url_signing_key: Option<Secret>,
 }
@@ -304,6 +309,7 @@ impl Uploads {
         Ok(Self {
             max_file_size: reader.number("MAX_FILE_SIZE", 1..=1 << 40)?,
             dir: reader.path("UPLOAD_DIR"),
+            quota: reader.number("UPLOAD_QUOTA", 0..=1 << 50)?,
             url_signing_key: reader.secret("URL_SIGNING_KEY")?,
         })
     }
@@ -359,6 +365,12 @@ pub struct Live {
     pub ping_interval: Duration,
     /// `PING_TIMEOUT`.
     pub ping_timeout: Duration,
+    /// `MAX_EVENTS_PER_SECOND`.
+    pub max_events_per_second: Option<u32>,
+    /// `MAX_QUEUED_BYTES`.
+    pub max_queued_bytes: usize,
+    /// `SLOW_CLIENT_TIMEOUT`.
+    pub slow_client_timeout: Duration,
 }
 
 impl Live {
@@ -372,6 +384,9 @@ impl Live {
             auth_timeout: reader.millis("AUTH_TIMEOUT")?,
             ping_interval: reader.millis("PING_INTERVAL")?,
             ping_timeout: reader.millis("PING_TIMEOUT")?,
+            max_events_per_second: reader.limit("MAX_EVENTS_PER_SECOND")?,
+            max_queued_bytes: reader.number("MAX_QUEUED_BYTES", 10_000..=1 << 30)?,
+            slow_client_timeout: reader.millis("SLOW_CLIENT_TIMEOUT")?,
         })
     }
 }

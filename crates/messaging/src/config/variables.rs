@@ -218,6 +218,12 @@ pub static VARIABLES: &[Variable] = &[
         "3600",
         "Seconds for which checked tokens, users and products are remembered, in Redis or in the process.",
     ),
+    preset(
+        Section::Redis,
+        "REDIS_PREFIX",
+        "rented:",
+        "What every key and channel in Redis begins with: nodes with the same one belong together, and several services may share a server.",
+    ),
     secret(
         Section::Jwt,
         "JWT_SECRET",
@@ -249,7 +255,18 @@ pub static VARIABLES: &[Variable] = &[
         "The origins, comma-separated, whose pages may call; * is all (not in production). Without it, any port of http://localhost and http://127.0.0.1 in development and none in production.",
     ),
     preset(Section::Uploads, "MAX_FILE_SIZE", "10485760", "Bytes that an uploaded file may have."),
-    preset(Section::Uploads, "UPLOAD_DIR", "./uploads", "The folder of uploaded files."),
+    preset(
+        Section::Uploads,
+        "UPLOAD_DIR",
+        "./uploads",
+        "The folder of uploaded files, or s3://bucket/prefix with the usual AWS_… variables (AWS_ENDPOINT for a bucket elsewhere).",
+    ),
+    preset(
+        Section::Uploads,
+        "UPLOAD_QUOTA",
+        "1073741824",
+        "Bytes that the files of one user may have together; 0 is no limit.",
+    ),
     secret(
         Section::Uploads,
         "URL_SIGNING_KEY",
@@ -307,6 +324,24 @@ pub static VARIABLES: &[Variable] = &[
         "20000",
         "Milliseconds in which a client must answer a ping before it counts as gone.",
     ),
+    preset(
+        Section::Live,
+        "MAX_EVENTS_PER_SECOND",
+        "1000",
+        "Events a second taken from one live connection; past it, reading pauses. 0 is no limit.",
+    ),
+    preset(
+        Section::Live,
+        "MAX_QUEUED_BYTES",
+        "1000000",
+        "Bytes that may wait for one client to read them before it is closed as too slow.",
+    ),
+    preset(
+        Section::Live,
+        "SLOW_CLIENT_TIMEOUT",
+        "10000",
+        "Milliseconds for which a client may read nothing of what waits before it is closed as too slow.",
+    ),
     optional(
         Section::Watching,
         "LOG_FORMAT",
@@ -323,13 +358,13 @@ pub static VARIABLES: &[Variable] = &[
         Section::Watching,
         "METRICS_TOKEN",
         "",
-        "The bearer token that /metrics asks for. In production /metrics needs it or METRICS_PORT.",
+        "The bearer token that /metrics on PORT asks for. In production /metrics needs it or METRICS_PORT.",
     ),
     optional(
         Section::Watching,
         "METRICS_PORT",
         "9464",
-        "A port of its own for /metrics, not to be opened to the world. Without it, /metrics is on PORT.",
+        "A port of its own for /metrics, which asks for no token: not to be opened to the world.",
     ),
 ];
 

@@ -9,10 +9,12 @@ mod emoji;
 mod file_url;
 mod markup;
 mod metadata;
+mod search;
 mod text;
 
 pub use client_message_id::ClientMessageId;
 pub use emoji::Emoji;
 pub use file_url::FileUrl;
 pub use metadata::Metadata;
+pub use search::{Highlight, Needle, Signature};
 pub use text::{MAX_CHARACTERS, MessageText};

@@ -283,6 +283,11 @@ impl Hub {
             .is_some_and(|stream| stream.subscriptions.iter().any(|one| one.joined.contains(&conversation)))
     }
 
+    /// How many users have a connection here.
+    pub fn count_users(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     /// Every user with a connection here.
     pub fn users(&self) -> Vec<UserId> {
         self.shards.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()

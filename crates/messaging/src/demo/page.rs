@@ -17,6 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::main_api::Person;
+use crate::errors::Error;
 
 /// Nothing from elsewhere, nothing inline. `blob:` is for the preview of a picture being sent.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; \
@@ -134,7 +135,7 @@ pub fn router(config: PageConfig) -> Router {
 /// The tokens are for this page alone: a page of another origin cannot read them.
 fn config_response(config: &str, headers: &HeaderMap) -> Response {
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
-        return StatusCode::FORBIDDEN.into_response();
+        return Error::Forbidden("This is for the demo page alone.".into()).into_response();
     }
     let own = [
         (header::CONTENT_TYPE, "application/json; charset=utf-8"),

@@ -13,9 +13,28 @@ use sha2::Sha256;
 use super::name::path_segment;
 use crate::{
     clock::Timestamp,
+    config::Secret,
     errors::{Error, Result},
     ids::AttachmentId,
+    storage::Store,
 };
+
+/// The key that all nodes sign with: `own` (`URL_SIGNING_KEY`), or derived from `shared`
+/// (`JWT_SECRET`), or made once and kept in the database.
+pub async fn signing_key(own: Option<&Secret>, shared: Option<&Secret>, store: &Store) -> Result<Vec<u8>> {
+    if let Some(key) = own {
+        return Ok(key.expose().as_bytes().to_vec());
+    }
+    if let Some(secret) = shared {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
+            .expect("HMAC takes keys of any length");
+        mac.update(b"rented-messaging file links");
+        return Ok(mac.finalize().into_bytes().to_vec());
+    }
+    let made =
+        store.setting("url_signing_key", || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())).await?;
+    Ok(made.into_bytes())
+}
 
 /// Which bytes of an attachment are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,22 +20,30 @@ mod webp;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{body::Body, extract::Multipart, response::Response};
+use axum::{
+    body::Body,
+    extract::{Multipart, Request},
+    response::Response,
+};
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 
 pub use self::{
-    links::{Links, Signer, Variant},
+    links::{Links, Signer, Variant, signing_key},
     serve::{Plan, Served, plan, respond},
     store::{Content, FileStore},
-    stored::{FileRecord, StoredFile},
-    upload::MULTIPART_OVERHEAD_BYTES,
+    stored::StoredFile,
 };
-use self::{picture::MAX_PIXELS, prepare::Prepared, upload::Upload};
+use self::{
+    picture::MAX_PIXELS,
+    prepare::Prepared,
+    upload::{MULTIPART_OVERHEAD_BYTES, Upload},
+};
 use crate::{
     clock::{Clock, Timestamp},
     errors::{Error, Result},
     ids::AttachmentId,
+    storage::attachments::FileRecord,
 };
 
 /// How long an upload waits for its message before it is collected. Longer than anybody writes at one.
@@ -76,10 +84,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens the place where files lie. The error is one sentence.
+    /// Opens the place where files lie. The error goes on after the name of the setting.
     pub fn open(options: &FilesOptions, signer: Signer, clock: Clock) -> Result<Self, String> {
         std::fs::create_dir_all(&options.temporary_dir)
-            .map_err(|error| format!("The folder for temporary files cannot be used: {error}."))?;
+            .map_err(|error| format!("has no room for temporary files: {error}."))?;
         Ok(Self {
             store: FileStore::open(&options.location)?,
             signer,
@@ -92,20 +100,38 @@ impl Files {
         })
     }
 
-    /// Bytes that the body of an upload may have; the route's own limit.
-    pub fn max_body_size(&self) -> u64 {
-        self.max_file_size.saturating_add(MULTIPART_OVERHEAD_BYTES)
+    /// Prepares to read an upload; the request's own limit of the body does not apply. One that says
+    /// that it is far too large is refused before any of it is read.
+    pub async fn open_upload(&self, request: Request) -> Result<Multipart> {
+        // Twice a file: of one that is somewhat too large the rest is read and thrown away, so that the
+        // client hears why.
+        let max_body = self.max_file_size.saturating_mul(2).saturating_add(MULTIPART_OVERHEAD_BYTES);
+        if upload::announced_bytes(&request).is_some_and(|bytes| bytes > max_body) {
+            return Err(Error::PayloadTooLarge { limit: self.max_file_size });
+        }
+        upload::open(request, max_body).await
+    }
+
+    /// Reads a refused upload to its end and throws it away, so that the client hears why.
+    pub async fn discard(&self, multipart: Multipart, timeout: Duration) {
+        let _ = tokio::time::timeout(timeout, upload::discard(multipart)).await;
     }
 
     /// Takes an upload in and stores it; the caller writes the record and then keeps it.
-    /// `used` is how many bytes the uploader keeps already.
+    /// `used` is how many bytes the uploader keeps already; the body has to arrive within `timeout`.
     ///
     /// Refuses with `PAYLOAD_TOO_LARGE`, `UNSUPPORTED_MEDIA_TYPE`, `BAD_REQUEST` for a body that ends
     /// early, or `VALIDATION_FAILED` on `file`.
-    pub async fn receive(&self, multipart: Multipart, used: u64) -> Result<StoredFile> {
-        self.check_quota(used, 1)?;
+    pub async fn receive(&self, multipart: Multipart, used: u64, timeout: Duration) -> Result<StoredFile> {
         let _permit = self.uploads.try_acquire().map_err(|_| Error::unavailable())?;
-        let upload = upload::receive(multipart, &self.temporary_dir, self.max_file_size).await?;
+        if let Err(error) = self.check_quota(used, 1) {
+            self.discard(multipart, timeout).await;
+            return Err(error);
+        }
+        let receiving = upload::receive(multipart, &self.temporary_dir, self.max_file_size);
+        let upload = tokio::time::timeout(timeout, receiving)
+            .await
+            .map_err(|_| Error::BadRequest("The upload took too long to arrive.".into()))??;
         let prepared = self.prepare(upload).await?;
         self.check_quota(used, u64::try_from(prepared.record.size).unwrap_or(u64::MAX))?;
         // On a task of its own: a write that is cut short may still come to pass after the bytes were

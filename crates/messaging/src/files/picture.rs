@@ -5,6 +5,9 @@
 //! becomes its first picture. GIF and WebP keep their animations: their compressed frames are copied
 //! into a new container that holds nothing else (see `webp`), after the first one was decoded.
 //!
+//! HEIC is refused by `kind`: nothing but a system library decodes it, and a photo that cannot be
+//! decoded can neither be shown everywhere nor be freed of its metadata.
+//!
 //! Everything here blocks; run it off the async threads, as many at once as memory allows.
 
 use std::{

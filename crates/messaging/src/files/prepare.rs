@@ -15,10 +15,12 @@ use super::{
     kind::{self, Class, Kind},
     name::safe_name,
     picture::{self, Picture},
-    stored::FileRecord,
     upload::Upload,
 };
-use crate::errors::{Error, Result};
+use crate::{
+    errors::{Error, Result},
+    storage::attachments::FileRecord,
+};
 
 /// An upload that is known and will be accepted if its bytes hold what they promise.
 pub(super) struct Identified {

@@ -9,6 +9,7 @@ use std::{
     ops::Range,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,10 +18,10 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use object_store::{
-    GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, aws::AmazonS3Builder,
-    buffered::BufWriter, local::LocalFileSystem, memory::InMemory, path::Path as Key, prefix::PrefixStore,
+    GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder,
+    local::LocalFileSystem, memory::InMemory, path::Path as Key, prefix::PrefixStore,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncReadExt;
 use url::Url;
 
 use super::io_error;
@@ -49,17 +50,18 @@ pub struct Content {
 
 impl FileStore {
     /// Opens a folder, which is made if need be, or a bucket: `s3://bucket/prefix`, with the account in
-    /// the usual `AWS_…` variables (`AWS_ENDPOINT` for others than Amazon). The error is one sentence.
+    /// the usual `AWS_…` variables (`AWS_ENDPOINT` for others than Amazon). The error goes on
+    /// after the name of the setting.
     pub fn open(location: &str) -> Result<Self, String> {
         if !location.contains("://") {
             return Self::open_folder(Path::new(location));
         }
         // The address may hold a secret: it is not repeated.
-        let url = Url::parse(location).map_err(|_| "The upload location is not a valid URL.".to_owned())?;
+        let url = Url::parse(location).map_err(|_| "is not a valid URL.".to_owned())?;
         let objects: Arc<dyn ObjectStore> = match url.scheme() {
             "s3" | "s3a" => return Self::open_bucket(AmazonS3Builder::from_env(), &url),
             "memory" => Arc::new(InMemory::new()),
-            _ => return Err("The upload location must be a folder or an s3:// URL.".to_owned()),
+            _ => return Err("must be a folder or an s3:// URL.".to_owned()),
         };
         Ok(Self { objects })
     }
@@ -67,19 +69,23 @@ impl FileStore {
     fn open_bucket(account: AmazonS3Builder, url: &Url) -> Result<Self, String> {
         // The client finds its cryptography here; whoever came first has installed the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // A person waits for the answer; the default goes on for three minutes.
+        let retries =
+            RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(15), ..RetryConfig::default() };
         let bucket = account
             .with_url(url.as_str())
             // Files are deleted one at a time, and not every bucket knows how to delete several.
             .with_disable_bulk_delete(true)
+            .with_retry(retries)
             .build()
-            .map_err(|error| format!("The upload bucket cannot be used: {error}."))?;
-        let prefix = Key::from_url_path(url.path())
-            .map_err(|_| "The upload location has a path that no bucket can have.".to_owned())?;
+            .map_err(|error| format!("cannot be used as a bucket: {error}."))?;
+        let prefix =
+            Key::from_url_path(url.path()).map_err(|_| "has a path that no bucket can have.".to_owned())?;
         Ok(Self { objects: Arc::new(PrefixStore::new(bucket, prefix)) })
     }
 
     fn open_folder(folder: &Path) -> Result<Self, String> {
-        let cannot = |error: &dyn std::fmt::Display| format!("The upload folder cannot be used: {error}.");
+        let cannot = |error: &dyn std::fmt::Display| format!("cannot be used as a folder: {error}.");
         std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
         // A confirmed message survives a power failure, and so must its picture.
         let files =
@@ -91,20 +97,25 @@ impl FileStore {
     pub async fn put_file(&self, key: &str, mut file: File) -> Result<()> {
         file.seek(SeekFrom::Start(0)).map_err(io_error)?;
         let mut file = tokio::fs::File::from_std(file);
-        let mut writer = BufWriter::with_capacity(self.objects.clone(), Key::from(key), PART_BYTES)
-            .with_max_concurrency(1);
+        let first = read_part(&mut file).await?;
+        if first.len() < PART_BYTES {
+            return self.put_bytes(key, first).await;
+        }
+        let mut upload = self.objects.put_multipart(&Key::from(key)).await.map_err(store_error)?;
         let written = async {
-            tokio::io::copy_buf(
-                &mut tokio::io::BufReader::with_capacity(CHUNK_BYTES as usize, &mut file),
-                &mut writer,
-            )
-            .await?;
-            writer.shutdown().await
+            let mut part = first;
+            while !part.is_empty() {
+                upload.put_part(part.into()).await.map_err(store_error)?;
+                part = read_part(&mut file).await?;
+            }
+            upload.complete().await.map_err(store_error)
         };
         if let Err(error) = written.await {
-            // Parts that were sent cost money until they are called off.
-            let _ = writer.abort().await;
-            return Err(io_error(error));
+            // Parts that were sent take room until they are called off.
+            if let Err(error) = upload.abort().await {
+                tracing::warn!(%error, "a broken upload could not be called off");
+            }
+            return Err(error);
         }
         Ok(())
     }
@@ -139,6 +150,13 @@ impl FileStore {
             Err(error) => Err(store_error(error)),
         }
     }
+}
+
+/// The next part; shorter than a part, or empty, at the end of the file.
+async fn read_part(file: &mut tokio::fs::File) -> Result<Vec<u8>> {
+    let mut part = Vec::new();
+    file.take(PART_BYTES as u64).read_to_end(&mut part).await.map_err(io_error)?;
+    Ok(part)
 }
 
 /// Reads a range of a local file in larger steps than the 8 KB of the library, each of which costs a

@@ -1,27 +1,7 @@
 //! A stored file and the record of it, which the caller writes to the database.
 
 use super::store::FileStore;
-
-/// What the table `attachments` keeps of a file, besides who sent it where and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileRecord {
-    /// The name as the uploader gave it, made safe.
-    pub name: String,
-    /// What its bytes are.
-    pub mime_type: String,
-    /// Bytes.
-    pub size: i64,
-    /// Pixels, of a picture.
-    pub width: Option<i32>,
-    /// Pixels, of a picture.
-    pub height: Option<i32>,
-    /// Where its bytes lie.
-    pub storage_key: String,
-    /// Where its small picture lies; `None` if it has none.
-    pub thumbnail_key: Option<String>,
-    /// SHA-256 of its bytes as they are kept, hexadecimal.
-    pub sha256: String,
-}
+use crate::storage::attachments::FileRecord;
 
 /// A file whose bytes are stored and whose record is not yet. Dropped without [`StoredFile::keep`], its
 /// bytes are deleted: the client has left, or the record could not be written.

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::extract::FromRequest;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Request, StatusCode, header};
@@ -18,6 +17,7 @@ use tempfile::TempDir;
 use super::{samples::*, *};
 
 const LIMIT: u64 = 200_000;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Place {
     files: Files,
@@ -44,7 +44,11 @@ impl Place {
 
     async fn upload(&self, name: &str, claimed_type: &str, bytes: &[u8]) -> Result<FileRecord> {
         let body = form(&[("file", Some((name, claimed_type)), bytes)]);
-        self.files.receive(multipart(Body::from(body)).await, 0).await.map(StoredFile::keep)
+        self.files.receive(self.multipart(Body::from(body)).await, 0, PATIENCE).await.map(StoredFile::keep)
+    }
+
+    async fn multipart(&self, body: Body) -> Multipart {
+        self.files.open_upload(request(body)).await.unwrap()
     }
 
     async fn code(&self, name: &str, claimed_type: &str, bytes: &[u8]) -> &'static str {
@@ -98,13 +102,11 @@ fn form(parts: &[Part<'_>]) -> Vec<u8> {
     body
 }
 
-async fn multipart(body: Body) -> Multipart {
-    let request = Request::post("/api/uploads")
+fn request(body: Body) -> Request<Body> {
+    Request::post("/api/uploads")
         .header(header::CONTENT_TYPE, "multipart/form-data; boundary=XYZ")
-        .extension(axum::extract::DefaultBodyLimit::disable())
         .body(body)
-        .unwrap();
-    Multipart::from_request(request, &()).await.unwrap()
+        .unwrap()
 }
 
 async fn body_of(response: Response) -> Vec<u8> {
@@ -229,8 +231,9 @@ async fn a_body_without_end_is_cut_off_at_the_limit() {
     let head = Bytes::copy_from_slice(&head[..head.len() - b"\r\n--XYZ--\r\n".len()]);
     let endless = stream::iter([head]).chain(stream::repeat(Bytes::from(vec![b'a'; 10_000])));
     let body = Body::from_stream(endless.map(Ok::<_, Infallible>));
-    let error = place.files.receive(multipart(body).await, 0).await.unwrap_err();
+    let error = place.files.receive(place.multipart(body).await, 0, PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), "PAYLOAD_TOO_LARGE");
+    assert_eq!(place.temporary(), 0);
 }
 
 #[tokio::test]
@@ -239,7 +242,7 @@ async fn a_body_that_ends_early_is_refused_and_nothing_stays() {
     let body = form(&[("file", Some(("a.txt", "text/plain")), b"hello hello hello")]);
     for length in [1, 20, 60, body.len() - 20, body.len() - 5] {
         let truncated = Body::from(body[..length].to_vec());
-        let error = place.files.receive(multipart(truncated).await, 0).await.unwrap_err();
+        let error = place.files.receive(place.multipart(truncated).await, 0, PATIENCE).await.unwrap_err();
         assert_eq!(error.code(), "BAD_REQUEST", "{length}");
     }
     assert_eq!((place.kept(), place.temporary()), (0, 0));
@@ -250,7 +253,8 @@ async fn either_field_carries_the_file_and_others_are_ignored() {
     let place = Place::new();
     let file: Part<'_> = ("image", Some(("a.txt", "text/plain")), b"hello");
     let body = form(&[("uploader_id", None, b"7"), file, ("note", None, b"x")]);
-    let kept = place.files.receive(multipart(Body::from(body)).await, 0).await.unwrap().keep();
+    let kept =
+        place.files.receive(place.multipart(Body::from(body)).await, 0, PATIENCE).await.unwrap().keep();
     assert_eq!(kept.name, "a.txt");
 
     for (parts, sentence) in [
@@ -261,12 +265,16 @@ async fn either_field_carries_the_file_and_others_are_ignored() {
             "Only one file can be uploaded at a time.",
         ),
     ] {
-        let error = place.files.receive(multipart(Body::from(form(&parts))).await, 0).await.unwrap_err();
+        let error = place
+            .files
+            .receive(place.multipart(Body::from(form(&parts))).await, 0, PATIENCE)
+            .await
+            .unwrap_err();
         assert_eq!((error.code(), &*error.message()), ("VALIDATION_FAILED", sentence));
     }
     let padding = vec![b'x'; MULTIPART_OVERHEAD_BYTES as usize + 1];
     let body = Body::from(form(&[("note", None, &padding), file]));
-    let error = place.files.receive(multipart(body).await, 0).await.unwrap_err();
+    let error = place.files.receive(place.multipart(body).await, 0, PATIENCE).await.unwrap_err();
     assert_eq!(error.code(), "PAYLOAD_TOO_LARGE");
 }
 
@@ -277,7 +285,7 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
     let head =
         Bytes::copy_from_slice(&form(&[("file", Some(("a.txt", "text/plain")), &[b'a'; 50_000])])[..40_000]);
     let body = Body::from_stream(stream::iter([Ok::<_, Infallible>(head)]).chain(stream::pending()));
-    let receiving = place.files.receive(multipart(body).await, 0);
+    let receiving = place.files.receive(place.multipart(body).await, 0, PATIENCE);
     tokio::time::timeout(Duration::from_millis(100), receiving).await.unwrap_err();
     assert_eq!((place.kept(), place.temporary()), (0, 0));
 
@@ -285,7 +293,8 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
     let picture = jpeg_with_metadata(&scene(500, 20), 1);
     for polls in 1..40 {
         let body = form(&[("file", Some(("a.jpg", "image/jpeg")), &picture)]);
-        let mut receiving = Box::pin(place.files.receive(multipart(Body::from(body)).await, 0));
+        let mut receiving =
+            Box::pin(place.files.receive(place.multipart(Body::from(body)).await, 0, PATIENCE));
         for _ in 0..polls {
             if Once(receiving.as_mut()).await.is_ready() {
                 break;
@@ -314,7 +323,7 @@ impl<F: Future> Future for Once<'_, F> {
 async fn a_file_without_a_record_is_deleted_and_one_with_it_stays() {
     let place = Place::new();
     let body = form(&[("file", Some(("a.txt", "text/plain")), b"hello")]);
-    let stored = place.files.receive(multipart(Body::from(body)).await, 0).await.unwrap();
+    let stored = place.files.receive(place.multipart(Body::from(body)).await, 0, PATIENCE).await.unwrap();
     assert_eq!(place.kept(), 1);
     drop(stored);
     eventually(|| place.kept() == 0).await;
@@ -334,7 +343,7 @@ async fn nobody_keeps_more_than_their_quota() {
         [(0, 1_000, true), (0, 1_001, false), (999, 1, true), (999, 2, false), (1_000, 1, false)]
     {
         let body = Body::from(form(&[("file", Some(("a.txt", "text/plain")), &vec![b'a'; size])]));
-        let result = place.files.receive(multipart(body).await, used).await;
+        let result = place.files.receive(place.multipart(body).await, used, PATIENCE).await;
         assert_eq!(result.is_ok(), is_taken, "{used} + {size}");
         if let Err(error) = result {
             assert_eq!(error.code(), "VALIDATION_FAILED");

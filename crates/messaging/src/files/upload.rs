@@ -9,11 +9,15 @@ use std::{
     path::Path,
 };
 
-use axum::extract::{
-    Multipart,
-    multipart::{Field, MultipartError},
+use axum::{
+    body::Body,
+    extract::{
+        DefaultBodyLimit, FromRequest, Multipart, Request,
+        multipart::{Field, MultipartError},
+    },
 };
-use http::StatusCode;
+use futures_util::{StreamExt, stream};
+use http::{StatusCode, header};
 use tokio::io::AsyncWriteExt;
 
 use super::io_error;
@@ -23,7 +27,7 @@ use crate::errors::{Error, Result};
 const FIELDS: [&str; 2] = ["file", "image"];
 
 /// What a request may have around the file: boundaries, headers and other fields.
-pub const MULTIPART_OVERHEAD_BYTES: u64 = 64 * 1024;
+pub(super) const MULTIPART_OVERHEAD_BYTES: u64 = 64 * 1024;
 
 /// A file as it was sent.
 #[derive(Debug)]
@@ -33,6 +37,42 @@ pub(super) struct Upload {
     pub(super) size: u64,
     /// The name as the client gave it.
     pub(super) name: String,
+}
+
+/// Prepares to read a request of at most `max_body` bytes.
+pub(super) async fn open(mut request: Request, max_body: u64) -> Result<Multipart> {
+    DefaultBodyLimit::max(usize::try_from(max_body).unwrap_or(usize::MAX)).apply(&mut request);
+    // The parser takes all that is there before it looks at it, which from a fast client would be the
+    // whole body; so it is given one chunk at a time. The first one at once: the parser gives up if it
+    // finds nothing and then, within the same call, everything.
+    let request = request.map(|body| {
+        Body::from_stream(stream::unfold(
+            (body.into_data_stream(), false),
+            |(mut chunks, pause)| async move {
+                if pause {
+                    tokio::task::yield_now().await;
+                }
+                let chunk = chunks.next().await?;
+                Some((chunk, (chunks, true)))
+            },
+        ))
+    });
+    Multipart::from_request(request, &())
+        .await
+        .map_err(|_| Error::UnsupportedMediaType("The body must be multipart/form-data.".into()))
+}
+
+/// How long the request says its body is.
+pub(super) fn announced_bytes(request: &Request) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads what is left of a refused request and throws it away: a server that closes with bytes unread
+/// resets the connection, and the client may never see why it was refused.
+pub(super) async fn discard(mut multipart: Multipart) {
+    while let Ok(Some(mut field)) = multipart.next_field().await {
+        while let Ok(Some(_)) = field.chunk().await {}
+    }
 }
 
 /// Reads the request to its end. `dir` is where the temporary file lies.
@@ -73,6 +113,9 @@ async fn receive_file(mut field: Field<'_>, dir: &Path, max_file_size: u64) -> R
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error, max_file_size))? {
         size = size.saturating_add(chunk.len() as u64);
         if size > max_file_size {
+            // The file is freed at once; the rest of the body is only counted, see `discard`.
+            drop(file);
+            while let Ok(Some(_)) = field.chunk().await {}
             return Err(Error::PayloadTooLarge { limit: max_file_size });
         }
         file.write_all(&chunk).await.map_err(io_error)?;
@@ -89,5 +132,32 @@ fn broken(error: &MultipartError, limit: u64) -> Error {
         Error::PayloadTooLarge { limit }
     } else {
         Error::BadRequest("The upload ended early or is not multipart form data.".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_are_taken_a_chunk_at_a_time_however_fast_they_come() {
+        let head = "--XYZ\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+        let chunks = stream::iter([Bytes::from_static(head.as_bytes())])
+            .chain(stream::repeat(Bytes::from(vec![b'a'; 10_000])))
+            .map(Ok::<_, Infallible>);
+        let request = Request::post("/")
+            .header(header::CONTENT_TYPE, "multipart/form-data; boundary=XYZ")
+            .body(Body::from_stream(chunks))
+            .expect("a request");
+        let mut multipart = open(request, 1_000_000).await.expect("multipart");
+        let mut field = multipart.next_field().await.expect("a field").expect("a field");
+        for _ in 0..50 {
+            let chunk = field.chunk().await.expect("a chunk").expect("a chunk");
+            assert!(chunk.len() <= 20_000, "{} bytes at once", chunk.len());
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
     response::Response,
 };
 use serde_json::json;
@@ -20,13 +20,15 @@ impl FromRequestParts<AppState> for Authenticated {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = header.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        state.identity.authenticate(bearer.ok_or(Error::Unauthenticated)?).await.map(Self)
+        let bearer = bearer(&parts.headers).ok_or(Error::Unauthenticated)?;
+        state.identity.authenticate(bearer).await.map(Self)
     }
+}
+
+/// The token of `Authorization: Bearer …`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// `POST /auth/validate-token`: 200 either way; an invalid token is `valid: false`, not an error.

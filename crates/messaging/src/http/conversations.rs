@@ -1,6 +1,6 @@
-//! `/api/conversations` and `/api/presence`.
+//! `/api/conversations`.
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde_json::json;
 
 use super::{
@@ -11,13 +11,10 @@ use super::{
     params::{PathId, Query},
 };
 use crate::{
-    chat::{Fields, MarkRead},
+    chat::{Fields, MarkRead, MuteConversation},
     errors::Error,
-    ids::{ConversationId, UserId},
+    ids::ConversationId,
 };
-
-/// Users whose presence may be asked for at once.
-const MAX_PRESENCES: usize = 200;
 
 /// `GET /api/conversations?page&limit&archived`
 pub(super) async fn list_conversations(
@@ -68,13 +65,54 @@ pub(super) async fn read_conversation(
         .at(state.clock.now()))
 }
 
-/// `GET /api/presence?user_ids=1,2`: only those who share a conversation with the caller.
-pub(super) async fn get_presence(
+/// `POST /api/conversations/:id/archive`
+pub(super) async fn archive_conversation(
     State(state): State<AppState>,
     Authenticated(caller): Authenticated,
-    query: Query,
+    PathId(id): PathId,
 ) -> Result<Response, Error> {
-    let users: Vec<UserId> = query.ids("user_ids", MAX_PRESENCES)?.into_iter().map(UserId).collect();
-    let presence = state.chat.get_presence(caller.user_id, &users).await?;
-    Ok(Success::ok(presence).at(state.clock.now()))
+    let view = state.chat.archive_conversation(&caller, ConversationId(id)).await?;
+    Ok(Success::ok(view).at(state.clock.now()))
+}
+
+/// `POST /api/conversations/:id/unarchive`
+pub(super) async fn unarchive_conversation(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+) -> Result<Response, Error> {
+    let view = state.chat.unarchive_conversation(&caller, ConversationId(id)).await?;
+    Ok(Success::ok(view).at(state.clock.now()))
+}
+
+/// `POST /api/conversations/:id/mute {until?}`
+pub(super) async fn mute_conversation(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+    body: JsonText,
+) -> Result<Response, Error> {
+    let request = MuteConversation::parse(&body.0)?;
+    let view = state.chat.mute_conversation(&caller, ConversationId(id), request).await?;
+    Ok(Success::ok(view).at(state.clock.now()))
+}
+
+/// `POST /api/conversations/:id/unmute`
+pub(super) async fn unmute_conversation(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+) -> Result<Response, Error> {
+    let view = state.chat.unmute_conversation(&caller, ConversationId(id)).await?;
+    Ok(Success::ok(view).at(state.clock.now()))
+}
+
+/// `DELETE /api/conversations/:id`: for the caller alone.
+pub(super) async fn delete_conversation(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    state.chat.delete_conversation(&caller, ConversationId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

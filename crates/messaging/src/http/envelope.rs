@@ -1,10 +1,10 @@
 //! The frame around every answer (contract section 1): success, error, page, request id.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -17,6 +17,7 @@ use crate::{
     chat::Page,
     clock::Timestamp,
     errors::{Error, RateLimit, whole_seconds},
+    metrics,
 };
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -132,7 +133,7 @@ fn put_rate_limit(headers: &mut HeaderMap, limit: &RateLimit) {
 }
 
 impl IntoResponse for Error {
-    /// The status alone; [`finish`] writes the body, since only it knows the request.
+    /// The status alone; `finish` writes the body, since only it knows the request.
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status();
@@ -145,20 +146,29 @@ impl IntoResponse for Error {
 pub(super) async fn finish(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let began = Instant::now();
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<Arc<Error>>() {
         if let Error::Internal(source) = &*error {
             tracing::error!(request_id = %id.0, %method, path, error = %source, "a request failed");
         }
         let answer = error_response(&error, &id, state.clock.now());
-        // `Allow` of a 405 comes from the router.
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = answer;
-        response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+        let (outer, _) = std::mem::replace(&mut response, answer).into_parts();
+        // `Allow` of a 405 comes from the router, the length of the file of a 416 from its handler;
+        // the catalogue has no code of its own for that status.
+        for name in [header::ALLOW, header::CONTENT_RANGE] {
+            response.headers_mut().extend(outer.headers.get(&name).map(|value| (name, value.clone())));
+        }
+        if outer.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            *response.status_mut() = outer.status;
+        }
     }
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    let route = route.as_ref().map(MatchedPath::as_str);
+    metrics::get().request_answered(&method, route, response.status(), began.elapsed());
     tracing::debug!(request_id = %id.0, %method, path, status = response.status().as_u16(), "a request was answered");
     response
 }

@@ -1,6 +1,12 @@
 //! `/api/messages`, the messages of a conversation, and `/api/sync`.
 
-use axum::{extract::State, http::HeaderValue, response::Response};
+use std::collections::HashMap;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode},
+    response::Response,
+};
 use serde_json::json;
 
 use super::{
@@ -11,9 +17,10 @@ use super::{
     params::{PathId, Query},
 };
 use crate::{
-    chat::{SendMessage, events::raw},
+    chat::{EditMessage, SearchMessages, SendMessage, events::raw, parse_emoji},
+    content::{Emoji, Needle},
     errors::Error,
-    ids::ConversationId,
+    ids::{ConversationId, MessageId},
     storage::messages::Window,
 };
 
@@ -57,6 +64,66 @@ pub(super) async fn send_message(
         success = success.with_header("idempotent-replayed", HeaderValue::from_static("true"));
     }
     Ok(success.at(state.clock.now()))
+}
+
+/// `PUT /api/messages/:id {content}`
+pub(super) async fn edit_message(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+    body: JsonText,
+) -> Result<Response, Error> {
+    let request = EditMessage::parse(&body.0)?;
+    let view = state.chat.edit_message(&caller, MessageId(id), request).await?;
+    Ok(Success::ok(view).at(state.clock.now()))
+}
+
+/// `DELETE /api/messages/:id`
+pub(super) async fn delete_message(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    state.chat.delete_message(&caller, MessageId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/messages/:id/reactions {emoji}`
+pub(super) async fn add_reaction(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+    body: JsonText,
+) -> Result<Response, Error> {
+    let emoji = parse_emoji(&body.0)?;
+    let answer = state.chat.add_reaction(&caller, MessageId(id), emoji).await?;
+    Ok(Success::created(answer).at(state.clock.now()))
+}
+
+/// `DELETE /api/messages/:id/reactions/:emoji`
+pub(super) async fn remove_reaction(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId,
+    Path(path): Path<HashMap<String, String>>,
+) -> Result<StatusCode, Error> {
+    let emoji = Emoji::parse(path.get("emoji").map_or("", String::as_str))?;
+    state.chat.remove_reaction(&caller, MessageId(id), emoji).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /api/messages/search?query&conversation_id?&page&limit`
+pub(super) async fn search_messages(
+    State(state): State<AppState>,
+    Authenticated(caller): Authenticated,
+    query: Query,
+) -> Result<Response, Error> {
+    let request = SearchMessages {
+        needle: Needle::parse(query.text("query").unwrap_or_default())?,
+        conversation_id: query.id("conversation_id")?.map(ConversationId),
+    };
+    let page = state.chat.search_messages(&caller, &request, query.page(20, 100)?).await?;
+    Ok(Success::page(page).at(state.clock.now()))
 }
 
 /// `GET /api/sync?since&limit`: what the caller's log has after that place.

@@ -4,9 +4,12 @@ mod auth;
 mod body;
 mod conversations;
 mod envelope;
+mod files;
 mod health;
 mod messages;
+mod metrics;
 mod params;
+mod users;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -19,7 +22,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
     response::Response,
-    routing::{any, get, post},
+    routing::{any, delete, get, post, put},
 };
 use edge::{Edge, Origins};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -29,8 +32,11 @@ use crate::{
     clock::Clock,
     errors::Error,
     identity::{Identity, MainApi},
+    shared::Redis,
     socket::Socket,
 };
+
+pub use metrics::{MetricsAccess, metrics_router};
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -41,6 +47,8 @@ pub struct AppState {
     pub identity: Identity,
     /// The main API, for its health.
     pub main_api: MainApi,
+    /// Redis, for its health, if there is one.
+    pub redis: Option<Redis>,
     /// The live connections.
     pub edge: Edge<Socket>,
     /// The time.
@@ -49,6 +57,8 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Whether the service is on its way out.
     pub is_leaving: Arc<AtomicBool>,
+    /// Who may read metrics.
+    pub metrics_access: MetricsAccess,
 }
 
 /// How large and how slow a request's body may be.
@@ -66,14 +76,39 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .route("/auth/validate-token", post(auth::validate_token))
         .route("/api/conversations", get(conversations::list_conversations))
         .route("/api/conversations/unread/count", get(conversations::count_unread))
-        .route("/api/conversations/{id}", get(conversations::get_conversation))
+        .route(
+            "/api/conversations/{id}",
+            get(conversations::get_conversation).delete(conversations::delete_conversation),
+        )
         .route("/api/conversations/{id}/read", post(conversations::read_conversation))
+        .route("/api/conversations/{id}/archive", post(conversations::archive_conversation))
+        .route("/api/conversations/{id}/unarchive", post(conversations::unarchive_conversation))
+        .route("/api/conversations/{id}/mute", post(conversations::mute_conversation))
+        .route("/api/conversations/{id}/unmute", post(conversations::unmute_conversation))
         .route("/api/conversations/{id}/messages", get(messages::list_messages))
         .route("/api/messages", post(messages::send_message))
+        .route("/api/messages/search", get(messages::search_messages))
+        .route("/api/messages/{id}", put(messages::edit_message).delete(messages::delete_message))
+        .route("/api/messages/{id}/reactions", post(messages::add_reaction))
+        .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
+        .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
+        .route("/api/blocks", get(users::list_blocks))
+        .route(
+            "/api/devices",
+            get(users::list_devices).post(users::register_device).delete(users::forget_device),
+        )
+        .route(
+            "/api/fcm/token",
+            get(users::list_devices).post(users::register_device).delete(users::forget_device),
+        )
+        .route("/api/notifications/preferences", get(users::get_preferences).put(users::put_preferences))
+        .route("/api/uploads", post(files::upload_file))
+        .route("/files/{id}/{name}", get(files::get_file))
         .route("/api/sync", get(messages::sync_events))
-        .route("/api/presence", get(conversations::get_presence))
+        .route("/api/presence", get(users::get_presence))
         .route("/health", get(health::get_health))
         .route("/ready", get(health::get_ready))
+        .route("/metrics", get(metrics::get_metrics))
         .with_state(state.clone())
         .merge(page)
         .fallback(not_found)
@@ -127,6 +162,8 @@ fn cors(origins: Origins) -> CorsLayer {
         .expose_headers([
             header::RETRY_AFTER,
             header::ETAG,
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_RANGE,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("x-ratelimit-limit"),
             HeaderName::from_static("x-ratelimit-remaining"),

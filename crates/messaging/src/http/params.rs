@@ -22,15 +22,15 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
         let ids = path.map_err(|_| Error::BadRequest("The path cannot be read.".into()))?;
-        parse_id(ids.get("id").map_or("", String::as_str)).map(Self)
+        parse_id("id", ids.get("id").map_or("", String::as_str)).map(Self)
     }
 }
 
 /// A number too large for any id is an id that exists nowhere, as 0 is.
-fn parse_id(text: &str) -> Result<i64, Error> {
+fn parse_id(name: &'static str, text: &str) -> Result<i64, Error> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Error::field("id", "The id must be a number."));
+        return Err(Error::field(name, format!("The {name} must be a number.")));
     }
     Ok(text.parse().unwrap_or(0))
 }
@@ -52,6 +52,11 @@ impl Query {
     /// A parameter as text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// An id, which need not exist anywhere.
+    pub(super) fn id(&self, name: &'static str) -> Result<Option<i64>, Error> {
+        self.text(name).map(|text| parse_id(name, text)).transpose()
     }
 
     /// A positive integer, clamped to `max`.
@@ -129,10 +134,10 @@ mod tests {
     #[test]
     fn an_id_is_a_number_even_if_it_exists_nowhere() {
         for (text, id) in [("7", 7), ("0", 0), ("-7", -7), ("99999999999999999999", 0)] {
-            assert_eq!(parse_id(text).expect("a number"), id);
+            assert_eq!(parse_id("id", text).expect("a number"), id);
         }
         for bad in ["", "-", "abc", "1.5", "1 ", "٣"] {
-            assert!(parse_id(bad).is_err(), "{bad}");
+            assert!(parse_id("id", bad).is_err(), "{bad}");
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::{self, ConfigError},
     ids::{ProductId, UserId},
+    metrics,
 };
 
 /// A user or product is a few kilobytes; more than this is not an answer but an accident.
@@ -273,6 +274,19 @@ impl fmt::Debug for MainApi {
 
 impl Inner {
     async fn get(
+        &self,
+        permits: &Semaphore,
+        path: &str,
+        token: Option<&Token>,
+    ) -> Result<Answer, Unavailable> {
+        let began = Instant::now();
+        let answer = self.ask(permits, path, token).await;
+        let outcome = answer.as_ref().map(|answer| answer.status).map_err(|unavailable| unavailable.cause);
+        metrics::get().main_api_answered(outcome, began.elapsed());
+        answer
+    }
+
+    async fn ask(
         &self,
         permits: &Semaphore,
         path: &str,

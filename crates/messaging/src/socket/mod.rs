@@ -2,6 +2,7 @@
 //!
 //! Both dialects come through here (contract section 4); how they look on the wire is the edge's.
 
+mod commands;
 mod hello;
 mod revalidation;
 mod session;
@@ -16,15 +17,17 @@ use serde_json::{Value, json};
 
 use crate::{
     chat::{
-        Chat, Fields, MarkRead, SendMessage, Since,
+        Chat, EditMessage, Fields, MarkRead, SendMessage, Since,
         events::{event, raw, to_json},
-        parse_conversation, parse_status, parse_typing,
+        parse_conversation, parse_message, parse_reaction, parse_status, parse_typing,
     },
     clock::Clock,
     errors::{Error, Result},
     identity::{Caller, Identity},
     ids::UserId,
+    metrics,
 };
+pub use commands::Command;
 use hello::Introduction;
 use revalidation::Revalidation;
 pub use session::Session;
@@ -90,8 +93,8 @@ impl Socket {
         Err(Error::Forbidden("This connection belongs to another user.".into()))
     }
 
-    async fn take(&self, client: &Client<Self>, name: &str, data: &str) -> Result<Value> {
-        if name == "authenticate" {
+    async fn take(&self, client: &Client<Self>, command: Option<Command>, data: &str) -> Result<Value> {
+        if command == Some(Command::Authenticate) {
             let Introduction { token, since } = Introduction::parse(data)?;
             self.admit(client, &token.ok_or(Error::Unauthenticated)?, since).await?;
             let caller = client.session().caller().ok_or(Error::Unauthenticated)?;
@@ -99,25 +102,40 @@ impl Socket {
         }
         let caller = client.session().caller().ok_or(Error::Unauthenticated)?;
         let (user, connection) = (caller.user_id, client.id());
-        match name {
-            "join_conversation" => {
+        let command = command.ok_or(Error::BadRequest("There is no such event.".into()))?;
+        match command {
+            Command::JoinConversation => {
                 self.chat.join_conversation(user, connection, parse_conversation(data)?).await?;
             }
-            "leave_conversation" => {
+            Command::LeaveConversation => {
                 self.chat.leave_conversation(user, connection, parse_conversation(data)?);
             }
-            "typing" => {
+            Command::Typing => {
                 let (conversation, is_typing) = parse_typing(data)?;
                 self.chat.set_typing(user, connection, conversation, is_typing).await?;
             }
-            "mark_read" => return Ok(json!(self.chat.mark_read(user, MarkRead::parse(data)?).await?)),
-            "mark_delivered" => {
+            Command::MarkRead => return Ok(json!(self.chat.mark_read(user, MarkRead::parse(data)?).await?)),
+            Command::MarkDelivered => {
                 let message_ids = self.chat.mark_delivered(user, MarkRead::parse(data)?).await?;
                 return Ok(json!({"message_ids": message_ids}));
             }
-            "presence_update" => self.chat.update_presence(user, connection, parse_status(data)?),
-            "sync" => return self.sync(client, user, data).await,
-            _ => return Err(Error::BadRequest("There is no such event.".into())),
+            Command::EditMessage => {
+                let (id, request) = EditMessage::parse_event(data)?;
+                return Ok(json!(self.chat.edit_message(&caller, id, request).await?));
+            }
+            Command::DeleteMessage => self.chat.delete_message(&caller, parse_message(data)?).await?,
+            Command::AddReaction => {
+                let (id, emoji) = parse_reaction(data)?;
+                return Ok(json!(self.chat.add_reaction(&caller, id, emoji).await?));
+            }
+            Command::RemoveReaction => {
+                let (id, emoji) = parse_reaction(data)?;
+                self.chat.remove_reaction(&caller, id, emoji).await?;
+            }
+            Command::PresenceUpdate => self.chat.update_presence(user, connection, parse_status(data)?),
+            Command::Sync => return self.sync(client, user, data).await,
+            // Taken before they come here: one needs no caller, the other goes its own way.
+            Command::Authenticate | Command::SendMessage => {}
         }
         Ok(json!({}))
     }
@@ -157,6 +175,7 @@ impl Socket {
             let outcome = pending.stored().await;
             // Two writers may commit in another order than this connection sent.
             let _turn = turn.come().await;
+            metrics::get().live_event(Command::SendMessage.name(), &outcome);
             Some(match outcome {
                 Ok(sent) => {
                     client.emit(&event("message_sent", &sent.to_message_sent()));
@@ -185,13 +204,15 @@ impl Handler for Socket {
 
     fn event<'a>(&'a self, client: &'a Client<Self>, taken: ClientEvent) -> BoxFuture<'a, Handled> {
         Box::pin(async move {
-            let outcome = match taken.name.as_str() {
-                "send_message" => match self.send(client, &taken).await {
+            let command = Command::parse(&taken.name);
+            let outcome = match command {
+                Some(Command::SendMessage) => match self.send(client, &taken).await {
                     Ok(later) => return Handled::Later(later),
                     Err(error) => Err(error),
                 },
-                name => self.take(client, name, taken.data()).await,
+                command => self.take(client, command, taken.data()).await,
             };
+            metrics::get().live_event(command.map_or("unknown", Command::name), &outcome);
             Handled::Done(Some(match outcome {
                 Ok(data) => accepted(&data),
                 Err(error) => refuse(client, &error, Some(&taken.name), taken.data()),
@@ -200,7 +221,7 @@ impl Handler for Socket {
     }
 
     fn may_overlap(&self, name: &str) -> bool {
-        name == "send_message"
+        name == Command::SendMessage.name()
     }
 
     fn malformed(&self, client: &Client<Self>, problem: Malformed) {

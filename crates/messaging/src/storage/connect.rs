@@ -138,6 +138,14 @@ impl Store {
         Ok(())
     }
 
+    /// Connections that are in use, and those that are idle.
+    pub fn connections(&self) -> (u32, u32) {
+        let count = |size: u32, idle: usize| (size, u32::try_from(idle).unwrap_or(size).min(size));
+        let (write, idle_write) = on!(self, write, pool => count(pool.size(), pool.num_idle()));
+        let (read, idle_read) = on!(self, read, pool => count(pool.size(), pool.num_idle()));
+        (write + read - idle_write - idle_read, idle_write + idle_read)
+    }
+
     /// `postgres` or `sqlite`.
     pub const fn backend(&self) -> &'static str {
         match self.database {

@@ -5,15 +5,23 @@
 //! things that succeed or fail together; transactions never leave this module. Rules about who may
 //! do what live in `chat`, except those that only hold inside the transaction.
 
+pub mod attachments;
 pub mod batch;
+pub mod blocks;
+pub mod changes;
 mod connect;
 pub mod conversations;
+pub mod devices;
+pub mod flags;
 pub mod log;
 pub mod messages;
 mod postgres;
+pub mod preferences;
 pub mod presence;
 pub mod profiles;
+pub mod recount;
 pub mod rows;
+mod search;
 mod sqlite;
 
 use std::time::Duration;
@@ -67,6 +75,48 @@ macro_rules! on {
     };
 }
 use on;
+
+/// Runs the same body in a transaction of whichever database the store has; inside, `$connection` is
+/// its connection. Leaving the body early, by `return` or `?`, leaves nothing behind.
+macro_rules! in_transaction {
+    ($store:expr, $connection:ident => $body:expr) => {
+        match &$store.database {
+            $crate::storage::Database::Postgres { write, .. } => {
+                let mut transaction = write.begin().await?;
+                let $connection: &mut sqlx::PgConnection = &mut transaction;
+                let outcome = $body;
+                transaction.commit().await?;
+                outcome
+            }
+            $crate::storage::Database::Sqlite { write, .. } => {
+                // Immediate: the lock is taken at the start, where waiting for it is possible.
+                let mut transaction = write.begin_with("begin immediate").await?;
+                let $connection: &mut sqlx::SqliteConnection = &mut transaction;
+                let outcome = $body;
+                transaction.commit().await?;
+                outcome
+            }
+        }
+    };
+}
+use in_transaction;
+
+/// Collisions are rare and short: so many attempts outlive any of them.
+const ATTEMPTS: u32 = 6;
+
+/// Tries a transaction again when it got into another one's way.
+async fn retried<T, F: Future<Output = Result<T>>>(attempt: impl Fn() -> F) -> Result<T> {
+    let mut attempts = 1;
+    loop {
+        match attempt().await {
+            Err(StoreError::Collision(error)) if attempts < ATTEMPTS => {
+                tracing::debug!(%error, attempts, "a change collided and is tried again");
+                attempts += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
 
 /// A failed statement, as far as callers tell failures apart.
 #[derive(Debug)]
@@ -147,6 +197,9 @@ impl From<StoreError> for Error {
 }
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The outcome of a change that is decided inside its transaction: stored, or refused with a reason.
+pub type Decided<T> = Result<Result<T, Error>>;
 
 /// Ids for `in (…)`: an array for PostgreSQL, JSON text for SQLite's `json_each`.
 #[derive(Debug, Clone)]

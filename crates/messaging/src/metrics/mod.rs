@@ -1,0 +1,353 @@
+//! What is counted while the service works: one set for the process, told at `/metrics`.
+//!
+//! Whoever counts calls one method of [`Metrics`]; names, labels and buckets are here alone and listed
+//! in `docs/metrics.md`, which a test compares. What can be looked at when somebody asks (connections,
+//! queues, memory) is not counted but read then, in `snapshot` and `process`. No label ever holds a
+//! user, a token, a text or anything else of which there is no short list.
+
+mod process;
+mod series;
+mod snapshot;
+
+use std::{sync::LazyLock, time::Duration};
+
+use http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::prometheus_text,
+    metrics::{counter::Counter, histogram::Histogram},
+    registry::Registry,
+};
+
+pub use snapshot::{Dependency, Snapshot};
+
+use self::series::{Counters, Grid, Histograms, LazyCounters, histogram};
+use crate::{
+    errors::{Error, Result},
+    identity::main_api::Cause,
+    limits::Kind,
+    storage::{
+        batch::{Applied, Batch, ReceiptKind, Sent},
+        rows::MessageType,
+    },
+};
+
+/// The `Content-Type` of the exposition.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// From a fast commit on a good disk to the longest that anybody waits.
+const SECONDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// To the largest batch that a writer takes.
+const BATCH_SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+const TYPES: [&str; 5] = ["text", "image", "file", "system", "offer"];
+const OUTCOMES: [&str; 4] = ["stored", "replayed", "refused", "failed"];
+const ANSWERS: [&str; 8] =
+    ["ok", "refused", "server_error", "redirected", "timed_out", "unreachable", "busy", "unusable"];
+
+/// The counts of this process since its start. Services that share a process share them.
+pub fn get() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+    &METRICS
+}
+
+/// What a message came to.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Stored,
+    Replayed,
+    Refused,
+    Failed,
+}
+
+/// Where a token was found (see `identity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenLookUp {
+    /// In memory, and valid.
+    Valid,
+    /// In memory, and refused a moment ago.
+    Refused,
+    /// Nowhere: the main API is asked, or somebody's question to it is joined.
+    Unknown,
+}
+
+/// Handles of everything that is counted. They are made once: counting is an addition to an atomic, of
+/// a histogram a short lock, taken once a batch or request and never once an event.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    messages: Grid<{ TYPES.len() }, { OUTCOMES.len() }>,
+    receipts: Counters<2>,
+    batch_commands: Histogram,
+    batch_seconds: Histogram,
+    delivery_seconds: Histogram,
+    events_delivered: Counter,
+    stream_gaps: Counter,
+    live_events: LazyCounters<2>,
+    requests: LazyCounters<3>,
+    request_seconds: Histograms<2>,
+    token_lookups: Counters<3>,
+    main_api_requests: Counters<{ ANSWERS.len() }>,
+    main_api_seconds: Histogram,
+    rate_limited: Counters<{ Kind::ALL.len() }>,
+    drift_repairs: Counter,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let mut registry = Registry::default();
+        let all = &mut registry;
+        Self {
+            messages: Grid::new(
+                all,
+                "messaging_messages",
+                "Messages by what became of them",
+                ["type", "outcome"],
+                TYPES,
+                OUTCOMES,
+            ),
+            receipts: Counters::new(
+                all,
+                "messaging_receipts",
+                "Messages marked as delivered or read",
+                "kind",
+                ["delivered", "read"],
+            ),
+            batch_commands: histogram(
+                all,
+                "messaging_batch_commands",
+                "Messages and marks in one committed batch",
+                &BATCH_SIZES,
+            ),
+            batch_seconds: histogram(
+                all,
+                "messaging_batch_commit_seconds",
+                "How long a batch took to commit",
+                &SECONDS,
+            ),
+            delivery_seconds: histogram(
+                all,
+                "messaging_delivery_seconds",
+                "From a checked message in the queue until it is committed, handed to the live connections here and confirmed",
+                &SECONDS,
+            ),
+            events_delivered: series::counter(
+                all,
+                "messaging_events_delivered",
+                "Stored events handed to live connections, one for each connection",
+            ),
+            stream_gaps: series::counter(
+                all,
+                "messaging_stream_gaps",
+                "Gaps in users' streams that were filled from their logs",
+            ),
+            live_events: LazyCounters::new(
+                all,
+                "messaging_live_events",
+                "Events of clients by their outcome, ok or the code of the error",
+                ["event", "outcome"],
+            ),
+            requests: LazyCounters::new(
+                all,
+                "messaging_http_requests",
+                "Answered requests",
+                ["method", "route", "status"],
+            ),
+            request_seconds: Histograms::new(
+                all,
+                "messaging_http_request_seconds",
+                "How long requests took to answer",
+                ["method", "route"],
+                || Histogram::new(SECONDS),
+            ),
+            token_lookups: Counters::new(
+                all,
+                "messaging_token_lookups",
+                "Tokens looked up in memory: known as valid, known as refused, or unknown",
+                "result",
+                ["valid", "refused", "unknown"],
+            ),
+            main_api_requests: Counters::new(
+                all,
+                "messaging_main_api_requests",
+                "Questions to the main API by its answer",
+                "outcome",
+                ANSWERS,
+            ),
+            main_api_seconds: histogram(
+                all,
+                "messaging_main_api_seconds",
+                "How long the main API took to answer, the wait for a free place included",
+                &SECONDS,
+            ),
+            rate_limited: Counters::new(
+                all,
+                "messaging_rate_limited",
+                "Requests and events refused by a rate limit",
+                "kind",
+                Kind::ALL.map(Kind::name),
+            ),
+            drift_repairs: series::counter(
+                all,
+                "messaging_drift_repairs",
+                "Unread counters that were found wrong and repaired",
+            ),
+            registry,
+        }
+    }
+
+    /// A batch was committed.
+    pub fn batch_committed(&self, batch: &Batch, applied: &Applied, took: Duration) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch has a few hundred commands")]
+        self.batch_commands.observe((batch.sends.len() + batch.receipts.len()) as f64);
+        self.batch_seconds.observe(took.as_secs_f64());
+        for (send, outcome) in batch.sends.iter().zip(&applied.sends) {
+            self.message(
+                send.kind,
+                match outcome {
+                    Ok(Sent::New { .. }) => Outcome::Stored,
+                    Ok(Sent::Before(_)) => Outcome::Replayed,
+                    Err(_) => Outcome::Refused,
+                },
+            );
+        }
+        for (receipt, outcome) in batch.receipts.iter().zip(&applied.receipts) {
+            if let Ok(receipted) = outcome {
+                let kind = match receipt.kind {
+                    ReceiptKind::Delivered => 0,
+                    ReceiptKind::Read => 1,
+                };
+                self.receipts.add(kind, receipted.message_ids.len() as u64);
+            }
+        }
+    }
+
+    /// A batch was given up.
+    pub fn batch_failed(&self, batch: &Batch) {
+        for send in &batch.sends {
+            self.message(send.kind, Outcome::Failed);
+        }
+    }
+
+    fn message(&self, kind: MessageType, outcome: Outcome) {
+        self.messages.add(kind as usize, outcome as usize, 1);
+    }
+
+    /// A message that waited so long is confirmed.
+    pub fn message_confirmed(&self, after: Duration) {
+        self.delivery_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A stored event was handed to so many connections.
+    pub fn event_delivered(&self, connections: usize) {
+        self.events_delivered.inc_by(connections as u64);
+    }
+
+    /// A user's stream has a gap, which is filled from the log.
+    pub fn stream_gap(&self) {
+        self.stream_gaps.inc();
+    }
+
+    /// An event of a client was answered. Clients make names up: only those that exist may come here.
+    pub fn live_event<T>(&self, name: &'static str, outcome: &Result<T>) {
+        self.live_events.add([name, outcome.as_ref().map_or_else(Error::code, |_| "ok")]);
+    }
+
+    /// A request was answered; `route` is the path of the list of routes, `None` where none matched.
+    pub fn request_answered(&self, method: &Method, route: Option<&str>, status: StatusCode, took: Duration) {
+        let method = match *method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            Method::HEAD => "HEAD",
+            Method::OPTIONS => "OPTIONS",
+            _ => "other",
+        };
+        let route = route.unwrap_or("none");
+        self.requests.add([method, route, status.as_str()]);
+        self.request_seconds.observe([method, route], took.as_secs_f64());
+    }
+
+    /// A token was looked up.
+    pub fn token_looked_up(&self, found: TokenLookUp) {
+        self.token_lookups.add(found as usize, 1);
+    }
+
+    /// The main API answered a question, or did not.
+    pub fn main_api_answered(&self, answer: std::result::Result<StatusCode, Cause>, took: Duration) {
+        let place = match answer {
+            Ok(status) if status.is_success() => 0,
+            Ok(status) if status.is_client_error() => 1,
+            Ok(status) if status.is_server_error() => 2,
+            Ok(status) if status.is_redirection() => 3,
+            Err(Cause::TimedOut) => 4,
+            Err(Cause::Unreachable) => 5,
+            Err(Cause::Busy) => 6,
+            Ok(_) | Err(_) => 7,
+        };
+        self.main_api_requests.add(place, 1);
+        self.main_api_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A rate limit refused something.
+    pub fn rate_limited(&self, kind: Kind) {
+        self.rate_limited.add(kind as usize, 1);
+    }
+
+    /// An unread counter was wrong and is repaired.
+    pub fn drift_repaired(&self) {
+        self.drift_repairs.inc();
+    }
+
+    /// Everything in the Prometheus text format: what was counted, how things stand, and the process.
+    pub fn exposition(&self, snapshot: &Snapshot) -> Result<String> {
+        let mut text = String::new();
+        for registry in [&self.registry, &snapshot.registry(), &process::registry()] {
+            prometheus_text::encode(&mut text, registry).map_err(Error::internal)?;
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_and_kinds_stand_at_their_numbers() {
+        for kind in [
+            MessageType::Text,
+            MessageType::Image,
+            MessageType::File,
+            MessageType::System,
+            MessageType::Offer,
+        ] {
+            assert_eq!(TYPES[kind as usize], kind.as_str());
+        }
+        for (outcome, name) in [
+            (Outcome::Stored, "stored"),
+            (Outcome::Replayed, "replayed"),
+            (Outcome::Refused, "refused"),
+            (Outcome::Failed, "failed"),
+        ] {
+            assert_eq!(OUTCOMES[outcome as usize], name);
+        }
+    }
+
+    #[test]
+    fn a_method_that_a_client_makes_up_does_not_become_a_label() {
+        let metrics = Metrics::new();
+        metrics.request_answered(
+            &Method::from_bytes(b"MADEUP").expect("a method"),
+            None,
+            StatusCode::NOT_FOUND,
+            Duration::ZERO,
+        );
+        let text = metrics.exposition(&Snapshot::default()).expect("text");
+        assert!(
+            text.contains(r#"messaging_http_requests_total{method="other",route="none",status="404"} 1"#)
+        );
+        assert!(!text.contains("MADEUP"));
+    }
+}

@@ -1,0 +1,17 @@
+//! What users do with messages and conversations, through `Chat`, on both databases: the good case,
+//! each refusal with its code, and what stands in both users' logs.
+
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+mod conversations;
+mod messages;
+mod model;
+mod preferences;
+mod reactions;
+mod reconcile;
+mod search;
+mod speed;
+#[expect(dead_code, reason = "each test uses its part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod world;

@@ -1,0 +1,10 @@
+//! Uploaded files: their records, and the way through the public door.
+
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+#[expect(dead_code, reason = "each test uses its part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod door;
+mod records;
