@@ -92,7 +92,11 @@ async fn look(state: &AppState) -> Snapshot {
         queued: state.chat.queued(),
         drift_repairs: state.chat.repaired_counters(),
         pool: state.chat.store().connections(),
-        dependencies: vec![dependency("database", &database), dependency("main_api", &main_api)],
+        dependencies: [("database", database), ("main_api", main_api), ("redis", health::redis(state))]
+            .iter()
+            .filter(|(_, told)| told["status"] != "unused")
+            .map(|(name, told)| dependency(name, told))
+            .collect(),
     }
 }
 
