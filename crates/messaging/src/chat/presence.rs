@@ -34,7 +34,7 @@ pub(super) const RENEWAL: Duration = leases::RENEWAL;
 /// See [`leases::REPETITION`].
 pub(super) const REPETITION: Duration = leases::REPETITION;
 /// How often the leases of nodes that are gone are looked at.
-pub(super) const SWEEP: Duration = Duration::from_secs(1);
+pub(super) const SWEEP: Duration = Duration::from_millis(500);
 /// So many of those who share a conversation hear of it, the most recent first (contract 4.4).
 pub(super) const PARTNERS: i64 = 200;
 /// Users whose partners are read in one query.

@@ -28,9 +28,11 @@ use crate::{
 };
 
 /// A killed node's users go offline this long after its last renewal, and a sweep.
-const LEASE: Duration = Duration::from_secs(9);
-/// Two renewals may fail.
-pub const RENEWAL: Duration = Duration::from_secs(3);
+const LEASE: Duration = Duration::from_secs(8);
+/// Three renewals may fail.
+pub const RENEWAL: Duration = Duration::from_secs(2);
+/// One node sweeps at a time; another may try when it has not finished by then.
+const SWEEP_LOCK: Duration = Duration::from_secs(3);
 /// What is said of a user is said again this often; twice as long it is kept.
 pub const REPETITION: Duration = Duration::from_secs(1800);
 const KEPT: Duration = Duration::from_secs(2 * 1800 + 600);
@@ -277,7 +279,7 @@ impl Leases {
             .arg(redis.node().to_string())
             .arg("NX")
             .arg("PX")
-            .arg(millis(LEASE))
+            .arg(millis(SWEEP_LOCK))
             .clone();
         let taken = redis.ask_all(&[mine], PATIENCE).await?.pop().ok_or(Away)??;
         if !matches!(taken, Value::Okay) {

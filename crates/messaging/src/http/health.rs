@@ -60,7 +60,7 @@ pub(super) async fn database(state: &AppState) -> Value {
 }
 
 /// As of the last sign of life, at most two seconds ago.
-fn redis(state: &AppState) -> Value {
+pub(super) fn redis(state: &AppState) -> Value {
     let Some(redis) = &state.redis else { return json!({"status": "unused", "latency_ms": null}) };
     match redis.latency() {
         Some(latency) => dependency(true, latency),

@@ -30,7 +30,6 @@ pub(crate) struct Link {
 }
 
 struct State {
-    name: &'static str,
     wire: RwLock<Option<Wire>>,
     epochs: watch::Sender<Option<u64>>,
     /// Somebody doubts that the connection still works.
@@ -38,15 +37,13 @@ struct State {
 }
 
 impl Link {
-    /// `alive` is told how long each sign of life took.
+    /// With a receiver of what is pushed, or as the one that tells of its losses. `alive` is told how long each sign of life took.
     pub(super) fn start(
         target: Target,
-        name: &'static str,
         pushed: Option<Pushed>,
         alive: impl Fn(Duration) + Send + Sync + 'static,
     ) -> Self {
         let state = Arc::new(State {
-            name,
             wire: RwLock::default(),
             epochs: watch::Sender::new(None),
             doubted: Notify::new(),
@@ -80,6 +77,8 @@ async fn keep(
     let mut epoch = 0;
     let mut away_since: Option<Instant> = None;
     let handler = pushed;
+    // One connection tells for both.
+    let is_told = handler.is_none();
     loop {
         let Some(state) = weak.upgrade() else { return };
         // One for each connection: the end of an old one is no news of the next.
@@ -90,12 +89,11 @@ async fn keep(
             Ok(Ok(wire)) => {
                 epoch += 1;
                 match away_since.take() {
-                    Some(since) => tracing::info!(
-                        connection = state.name,
+                    Some(since) if is_told => tracing::info!(
                         away_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
                         "Redis is back"
                     ),
-                    None => tracing::debug!(connection = state.name, "Redis is there"),
+                    _ => tracing::debug!(is_told, "Redis is there"),
                 }
                 *state.wire.write() = Some(wire.clone());
                 state.epochs.send_replace(Some(epoch));
@@ -112,8 +110,10 @@ async fn keep(
         // Once for each time that it goes, however often it is tried.
         if away_since.is_none() {
             away_since = Some(Instant::now());
-            if let Some(state) = weak.upgrade() {
-                tracing::warn!(connection = state.name, reason, "Redis is away; this node goes on by itself");
+            if is_told {
+                tracing::warn!(reason, "Redis is away; this node goes on by itself");
+            } else {
+                tracing::debug!(reason, "the second connection to Redis is away");
             }
         }
         tokio::time::sleep(RETRY).await;

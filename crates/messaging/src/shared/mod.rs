@@ -86,7 +86,7 @@ impl Redis {
         let latency_us = Arc::new(AtomicI64::new(-1));
         let mistrusted_until = Arc::new(AtomicU64::new(0));
         let (noted, trusted) = (Arc::clone(&latency_us), Arc::clone(&mistrusted_until));
-        let link = Link::start(target.clone(), "requests", None, move |latency| {
+        let link = Link::start(target.clone(), None, move |latency| {
             trusted.store(0, Ordering::Relaxed);
             noted.store(i64::try_from(latency.as_micros()).unwrap_or(i64::MAX), Ordering::Relaxed);
         });
@@ -136,8 +136,8 @@ impl Redis {
     }
 
     /// Another connection, with a receiver of what is pushed over it.
-    pub(crate) fn subscriber(&self, name: &'static str, pushed: Pushed) -> Link {
-        Link::start(self.inner.target.clone(), name, Some(pushed), |_| {})
+    pub(crate) fn subscriber(&self, pushed: Pushed) -> Link {
+        Link::start(self.inner.target.clone(), Some(pushed), |_| {})
     }
 
     /// Asks for one thing.

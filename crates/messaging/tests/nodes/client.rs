@@ -110,11 +110,13 @@ impl Live {
 
     pub(crate) async fn wait_closed(&self) -> Option<u16> {
         for _ in 0..1000 {
-            let heard = self.heard.lock();
-            if heard.is_closed {
-                return heard.close_code;
+            let (is_closed, close_code) = {
+                let heard = self.heard.lock();
+                (heard.is_closed, heard.close_code)
+            };
+            if is_closed {
+                return close_code;
             }
-            drop(heard);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the connection was not closed within ten seconds");

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
-#[expect(dead_code, reason = "each test uses its part of it")]
+#[expect(dead_code, reason = "no store is opened past the service here")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,10 +14,13 @@ pub(crate) fn show_logs() {
 }
 
 mod client;
+mod database;
 mod delivery;
 mod healing;
 mod limits;
 mod nodes;
 mod presence;
+mod proxy;
 mod redis_server;
 mod tokens;
+mod topologies;

@@ -19,7 +19,7 @@ pub(crate) struct Nodes {
     pub(crate) nodes: Vec<Node>,
     variables: HashMap<String, String>,
     main_api_questions: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-    pub(crate) database: TestDatabase,
+    _database: Option<TestDatabase>,
     pub(crate) redis: Option<RedisServer>,
     pub(crate) http: Client,
 }
@@ -60,12 +60,21 @@ impl Nodes {
         redis: Option<RedisServer>,
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::over(&database.url.clone(), Some(database), redis, variables).await
+    }
+
+    async fn over(
+        database_url: &str,
+        database: Option<TestDatabase>,
+        redis: Option<RedisServer>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         crate::show_logs();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let main_api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut all = HashMap::from([
             ("MAIN_API_URL".to_owned(), format!("http://{}", main_api.local_addr().unwrap())),
-            ("DATABASE_URL".to_owned(), database.url.clone()),
+            ("DATABASE_URL".to_owned(), database_url.to_owned()),
             ("DB_POOL_MAX".to_owned(), "6".to_owned()),
             ("RATE_LIMIT_MESSAGES".to_owned(), "0".to_owned()),
             ("RATE_LIMIT_CONVERSATIONS".to_owned(), "0".to_owned()),
@@ -83,7 +92,7 @@ impl Nodes {
             nodes: Vec::new(),
             variables: all,
             main_api_questions: questions,
-            database,
+            _database: database,
             redis,
             http: Client::builder().no_proxy().tls_certs_only([]).build().unwrap(),
         }
@@ -117,12 +126,11 @@ impl Nodes {
 
     /// A node on the same database that the others do not hear.
     pub(crate) async fn start_apart(&self) -> Self {
-        let database = TestDatabase::existing(&self.database.url);
         let redis_url = self.redis.as_ref().unwrap().url();
         let main_api_url = self.variables["MAIN_API_URL"].clone();
         let variables =
             [("REDIS_URL", redis_url.as_str()), ("MAIN_API_URL", &main_api_url), ("REDIS_PREFIX", "apart:")];
-        let mut nodes = Self::new(database, None, &variables).await;
+        let mut nodes = Self::over(&self.variables["DATABASE_URL"], None, None, &variables).await;
         nodes.start_node().await;
         nodes
     }

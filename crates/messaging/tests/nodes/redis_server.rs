@@ -23,6 +23,11 @@ impl RedisServer {
             return None;
         }
         let port = free_port();
+        Self::start_on(port, options).await
+    }
+
+    /// On a port of the caller's choice.
+    pub(crate) async fn start_on(port: u16, options: &[&str]) -> Option<Self> {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut server = Self { port, folder: tempfile::tempdir().unwrap(), process: None, options };
         server.run().await;
@@ -71,6 +76,10 @@ impl RedisServer {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -81,10 +90,10 @@ impl RedisServer {
     }
 }
 
-/// Below the ports that outgoing connections take: one of those may hold it when the server starts again.
-fn free_port() -> u16 {
+/// Low enough that a cluster's second port, 10,000 further, is below the ports that outgoing connections take: one of those may hold it when the server starts again.
+pub(crate) fn free_port() -> u16 {
     (0..1000)
-        .map(|_| rand::random_range(20_000..32_000))
+        .map(|_| rand::random_range(20_000..22_000))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()
 }

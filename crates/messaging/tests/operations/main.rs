@@ -11,7 +11,6 @@ mod reactions;
 mod reconcile;
 mod search;
 mod speed;
-#[expect(dead_code, reason = "each test uses its part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -48,11 +48,6 @@ impl TestDatabase {
         Some(Self { url: url.into(), _folder: None })
     }
 
-    /// One that another test object made.
-    pub(crate) fn existing(url: &str) -> Self {
-        Self { url: url.to_owned(), _folder: None }
-    }
-
     pub(crate) fn options(&self) -> StoreOptions {
         StoreOptions { url: self.url.clone(), pool_min: 1, pool_max: 6, timeout: Duration::from_secs(20) }
     }

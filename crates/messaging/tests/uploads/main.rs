@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
-#[expect(dead_code, reason = "each test uses its part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use super::{Incoming, quiet::Quiet};
 use crate::{
     ids::UserId,
+    metrics,
     shared::{Link, Redis, Wire},
 };
 
@@ -34,7 +35,7 @@ const MAX_INCOMING: usize = 16_384;
 const MAX_BROADCASTS: usize = 1024;
 /// A connection waits so long for its user's channel; then it goes live and the log is looked at once
 /// the channel is there.
-const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+const ATTACH_PATIENCE: Duration = Duration::from_secs(1);
 /// Subscribing goes by thousands a millisecond; this long is a Redis that hangs.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(3);
 /// A batch of publications is answered within a millisecond.
@@ -108,7 +109,7 @@ impl RedisBus {
                 }
             };
             Inner {
-                link: redis.subscriber("bus", Arc::new(pushed)),
+                link: redis.subscriber(Arc::new(pushed)),
                 redis: redis.clone(),
                 signature: redis.node().to_string(),
                 users: Mutex::default(),
@@ -219,6 +220,7 @@ impl Inner {
 
     /// The others are told to look into the log, once they can be reached.
     fn lose(&self) {
+        metrics::get().publication_lost();
         self.has_lost.store(true, Ordering::Release);
     }
 
@@ -365,6 +367,7 @@ impl Inner {
 /// Keeps the subscriptions as they should be.
 async fn listen(weak: Weak<Inner>, mut epochs: watch::Receiver<Option<u64>>) {
     let mut subscribed_in = None;
+    let mut is_failing = false;
     loop {
         let Some(inner) = weak.upgrade() else { return };
         if inner.has_overrun.swap(false, Ordering::AcqRel) {
@@ -381,6 +384,7 @@ async fn listen(weak: Weak<Inner>, mut epochs: watch::Receiver<Option<u64>>) {
                 let changing = inner.change_subscriptions(&mut wire, first);
                 match tokio::time::timeout(SUBSCRIBE_PATIENCE, changing).await {
                     Ok(Ok(())) => {
+                        is_failing = false;
                         if first {
                             subscribed_in = epoch;
                             let _ = inner.incoming.send(Incoming::MissedAny).await;
@@ -389,8 +393,10 @@ async fn listen(weak: Weak<Inner>, mut epochs: watch::Receiver<Option<u64>>) {
                         None
                     }
                     outcome => {
-                        if let Ok(Err(error)) = outcome {
-                            tracing::debug!(%error, "channels could not be subscribed to");
+                        if let Ok(Err(error)) = outcome
+                            && !std::mem::replace(&mut is_failing, true)
+                        {
+                            tracing::warn!(%error, "other nodes cannot be listened to");
                         }
                         // Which of them are is not known: all of it again.
                         subscribed_in = None;
@@ -468,6 +474,7 @@ impl Inner {
             return;
         }
         let (channels, commands) = self.publications(&wire, taken.drain(..));
+        metrics::get().published(channels.len());
         let arrivals = self.quiet.lock().arrivals();
         let spoken = tokio::time::timeout(SPEAK_PATIENCE, wire.ask_all(&commands)).await;
         let Ok(answers) = spoken else {
