@@ -16,7 +16,7 @@ with rows as (
         c.last_seq + row_number() over (partition by c.id order by g) as seq,
         case when g % 2 = 0 then c.user1_id else c.user2_id end as sender_id,
         case when g % 2 = 0 then c.user2_id else c.user1_id end as recipient_id,
-        format('%s-%s-%s', :client_id, :first, g) as client_message_id, g
+        format('%s-%s-%s', :client_id::bigint, :first::bigint, g) as client_message_id, g
     from generate_series(0, :size - 1) as g
     join conversations c on c.id = 1 + :client_id + :clients * ((:first + g) % :share)
 ), stored as (

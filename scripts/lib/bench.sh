@@ -158,7 +158,7 @@ run_bounded() {
 # figure RUN NAME : a number out of RUN's JSON; empty if it is not there.
 figure() { "$loadtest" figure "$out/$1.json" "$2" 2>/dev/null || true; }
 
-# p RUN LATENCY PERCENTILE : of a latency, in milliseconds.
+# latency RUN NAME PERCENTILE : of a latency, in milliseconds.
 latency() { "$loadtest" figure "$out/$1.json" "$2" --percentile "$3" 2>/dev/null || true; }
 
 # pgbench_rate NAME ARGUMENT… : transactions a second; pgbench's whole answer goes to $out/NAME.txt.
@@ -169,6 +169,7 @@ pgbench_rate() {
   PGOPTIONS='-c client_min_messages=warning' run_bounded 120 "$bin/pgbench" -n -M prepared "$@" "$(database limits)" \
     >"$out/$name.txt" 2>"$out/$name.log" || {
     tail -n 5 "$out/$name.log" >&2
+    say "pgbench failed: $name" >&2
     return 1
   }
   sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$out/$name.txt"
@@ -176,6 +177,14 @@ pgbench_rate() {
 
 # calc EXPRESSION : of awk, printed with so many digits as it needs.
 calc() { awk "BEGIN { printf \"%.6g\", $1 }"; }
+
+# short NUMBER : as people read it; nothing stays nothing.
+short() {
+  [ -z "$1" ] || awk -v value="$1" 'BEGIN {
+    if (value >= 100) { whole = sprintf("%.0f", value); while (match(whole, /[0-9][0-9][0-9][0-9]($|,)/)) {
+      whole = substr(whole, 1, RSTART) "," substr(whole, RSTART + 1) }; print whole }
+    else printf "%.3g\n", value }'
+}
 
 # holds EXPRESSION
 holds() { awk "BEGIN { exit !($1) }"; }

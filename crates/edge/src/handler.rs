@@ -41,8 +41,13 @@ pub trait Handler: Send + Sync + Sized + 'static {
 
     /// A frame that is sound for the transport but no proper event; the handler emits its `error` event.
     ///
-    /// The connection stays open, except where [`Malformed::is_fatal`] says that the edge closes it next.
+    /// The connection stays open, except where [`Malformed::close_code`] says that the edge closes it next.
     fn malformed(&self, client: &Client<Self>, problem: Malformed);
+
+    /// What answers the ack of such a frame, if it asked for one and the connection stays; nothing by default.
+    fn malformed_reply(&self, _problem: Malformed) -> Option<Reply> {
+        None
+    }
 
     /// The time to authenticate is over; the handler emits its farewell, then the edge closes (plain: 4401).
     fn unauthenticated(&self, client: &Client<Self>);
@@ -194,28 +199,45 @@ impl ClientEvent {
     }
 }
 
-/// What was wrong with a frame that is sound for its transport.
+/// What was wrong with what a client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// Plain: the text is not JSON. Fatal, close code 1007.
+    /// Plain: the text is not JSON. Fatal.
     NotJson,
-    /// Plain: a binary frame. Fatal, close code 1003.
+    /// Plain: a binary frame. Fatal.
     Binary,
+    /// Plain: the text is not UTF-8. Fatal.
+    NotUtf8,
+    /// Plain: the message is larger than `max_payload`. Fatal.
+    TooBig,
+    /// Plain: the frame breaks RFC 6455. Fatal.
+    BadFrame,
     /// Plain: JSON, but not an object.
     NotAnObject,
     /// No event name, or one that is not a string or is empty.
     NoName,
     /// The name of the event is reserved by Socket.IO (`connect`, `disconnect`, …).
     ReservedName,
-    /// Plain: a `ref` that is neither a string nor a number.
+    /// Plain: a `ref` that is neither a string nor a number, or longer than 256 bytes.
     BadRef,
 }
 
 impl Malformed {
+    /// The code that the edge closes the connection with after the handler was told; `None` where it stays.
+    pub fn close_code(self) -> Option<u16> {
+        match self {
+            Self::NotJson | Self::NotUtf8 => Some(1007),
+            Self::Binary => Some(1003),
+            Self::TooBig => Some(1009),
+            Self::BadFrame => Some(1002),
+            Self::NotAnObject | Self::NoName | Self::ReservedName | Self::BadRef => None,
+        }
+    }
+
     /// Whether the edge closes the connection after the handler was told.
     pub fn is_fatal(self) -> bool {
-        matches!(self, Self::NotJson | Self::Binary)
+        self.close_code().is_some()
     }
 }
 
@@ -224,10 +246,13 @@ impl std::fmt::Display for Malformed {
         f.write_str(match self {
             Self::NotJson => "The frame is not JSON.",
             Self::Binary => "Binary frames are not understood here.",
+            Self::NotUtf8 => "The text is not valid UTF-8.",
+            Self::TooBig => "The message is too large.",
+            Self::BadFrame => "The frame breaks the WebSocket protocol.",
             Self::NotAnObject => "The frame is not a JSON object.",
             Self::NoName => "The frame has no event name.",
             Self::ReservedName => "The event name is reserved.",
-            Self::BadRef => "A `ref` is a string or a number.",
+            Self::BadRef => "A `ref` is a short string or a number.",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! TLS for the accept loop: rustls with ring, certificates read from files and read again when they change.
 //!
 //! Owns loading and swapping certificates; connections that are open keep theirs. Where streams are accepted is
-//! [`crate::serve`].
+//! [`crate::serve()`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -79,6 +79,9 @@ pub struct Common {
     /// Sockets that may be connecting at once; 0 is all
     #[arg(long, default_value_t = 256)]
     pub in_flight: usize,
+    /// Seconds to wait at the end for what is still on its way
+    #[arg(long, default_value_t = 20.0)]
+    pub drain: f64,
     /// Repeats the same choices
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

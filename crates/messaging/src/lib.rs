@@ -19,5 +19,6 @@ pub mod logging;
 pub mod metrics;
 pub mod quiet_hours;
 pub mod server;
+pub mod shared;
 pub mod socket;
 pub mod storage;

@@ -18,10 +18,12 @@ use crate::{
     chat::{self, Chat},
     clock::Clock,
     config::{Config, ConfigError, Origins},
+    delivery::bus::Bus,
     files::{Files, FilesOptions, Signer, signing_key},
     http::{self, AppState, MetricsAccess, RequestLimits},
-    identity::{Directory, Identity, MainApi, cache_key},
+    identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
+    shared::Redis,
     socket::Socket,
     storage::{OpenError, Store, StoreOptions},
 };
@@ -127,13 +129,35 @@ pub async fn run(
     let main_api = MainApi::new(config.main_api_url()?, &config.main_api, clock.clone())?;
     let store = Store::open(&store_options(&config), clock.clone()).await?;
     let ttl = config.redis.ttl;
-    let directory = Directory::new(store.clone(), main_api.clone(), ttl, clock.clone());
-    let key = cache_key(config.jwt.secret.as_ref());
-    let identity = Identity::new(main_api.clone(), directory.clone(), &config.jwt, key, ttl, clock.clone());
-    let limits = Limits::new(&config.limits, clock.clone());
+    let redis = open_redis(&config).await?;
+    let bus = redis.as_ref().map_or(Bus::InProcess, Bus::shared);
+    let directory =
+        Directory::new_shared(store.clone(), main_api.clone(), ttl, clock.clone(), redis.as_ref());
+    let secret = config.jwt.secret.as_ref();
+    let key = match &redis {
+        Some(_) => shared_cache_key(secret, &store).await.map_err(failed)?,
+        None => cache_key(secret),
+    };
+    let shared = redis.clone().map(|redis| (redis, bus.clone()));
+    let jwt = &config.jwt;
+    let identity =
+        Identity::new_shared(main_api.clone(), directory.clone(), jwt, key, ttl, clock.clone(), shared);
+    let mut limits = Limits::new(&config.limits, clock.clone());
+    if let Some(redis) = &redis {
+        limits = limits.shared(redis.clone());
+    }
     let files = open_files(&config, &store, &clock).await?;
     let settings = chat_settings(&config);
-    let chat = Chat::start(store.clone(), directory, limits, files, clock.clone(), settings);
+    let chat = Chat::start_shared(
+        redis.clone(),
+        bus,
+        store.clone(),
+        directory,
+        limits,
+        files,
+        clock.clone(),
+        settings,
+    );
     let socket = Socket::start(chat.clone(), identity.clone(), clock.clone());
     let edge = Edge::new(edge_config(&config)?, socket);
     let is_leaving = Arc::new(AtomicBool::new(false));
@@ -141,6 +165,7 @@ pub async fn run(
         chat,
         identity,
         main_api,
+        redis: redis.clone(),
         edge: edge.clone(),
         clock,
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
@@ -150,7 +175,7 @@ pub async fn run(
     let _metrics = serve_metrics(&config, &state).await?;
     let router = http::router(state, origins(&config), page);
 
-    announce(&config, &store, &listener);
+    announce(&config, &store, redis.as_ref(), &listener);
     let grace = config.server.shutdown_timeout;
     let tls = config.server.tls.as_ref().map(|tls| Tls::from_files(&tls.cert_path, &tls.key_path));
     let tls = tls
@@ -176,12 +201,24 @@ pub async fn run(
     Ok(())
 }
 
+/// How long the start waits for Redis: the service starts without it too, and then says so.
+const REDIS_PATIENCE: Duration = Duration::from_millis(500);
+
+async fn open_redis(config: &Config) -> Result<Option<Redis>, ServeError> {
+    let Some(url) = &config.redis.url else { return Ok(None) };
+    let redis = Redis::start(url, &config.redis.prefix)?;
+    redis.wait_up(REDIS_PATIENCE).await;
+    Ok(Some(redis))
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ServeError {
+    ServeError::Io(std::io::Error::other(error))
+}
+
 async fn open_files(config: &Config, store: &Store, clock: &Clock) -> Result<Files, ServeError> {
     let uploads = &config.uploads;
     let own = uploads.url_signing_key.as_ref();
-    let key = signing_key(own, config.jwt.secret.as_ref(), store)
-        .await
-        .map_err(|error| ServeError::Io(std::io::Error::other(error)))?;
+    let key = signing_key(own, config.jwt.secret.as_ref(), store).await.map_err(failed)?;
     let signer = Signer::new(&key, config.server.public_url.as_deref(), LINK_LIFETIME);
     let location = uploads.dir.to_string_lossy().into_owned();
     let options = FilesOptions {
@@ -244,7 +281,7 @@ fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
     })
 }
 
-fn announce(config: &Config, store: &Store, listener: &TcpListener) {
+fn announce(config: &Config, store: &Store, redis: Option<&Redis>, listener: &TcpListener) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -253,6 +290,7 @@ fn announce(config: &Config, store: &Store, listener: &TcpListener) {
         version = env!("CARGO_PKG_VERSION"),
         address,
         database = store.backend(),
+        redis = redis.map_or("none, one node", |redis| if redis.is_up() { "up" } else { "away for now" }),
         "rented-messaging serves"
     );
 }

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Ok(frame) = parse(text) {
-        assert!(!frame.name.is_empty());
+        assert!(frame.name.is_none_or(|name| !name.is_empty()));
         assert!(frame.reference.is_none_or(|reference| reference.len() <= 256));
     }
 });

@@ -14,8 +14,8 @@ use crate::handler::Malformed;
 /// A frame of a client.
 #[derive(Debug)]
 pub struct Frame {
-    /// The event's name, not empty.
-    pub name: String,
+    /// The event's name, not empty; none if there is no such string.
+    pub name: Option<String>,
     /// Its data; `{}` if absent or null.
     pub data: Box<RawValue>,
     /// The `ref` to answer to, as JSON text.
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<Frame, Malformed> {
         }
     })?;
     let name = present(fields.event).and_then(|raw| serde_json::from_str::<String>(raw).ok());
-    let name = name.filter(|name| !name.is_empty()).ok_or(Malformed::NoName)?;
+    let name = name.filter(|name| !name.is_empty());
     let reference = match present(fields.reference) {
         Some(raw) if raw.len() > MAX_REF || !is_string_or_number(raw) => return Err(Malformed::BadRef),
         raw => raw.map(Box::from),
@@ -98,13 +98,13 @@ mod tests {
     #[test]
     fn a_frame_is_an_object_with_an_event() {
         let frame = parse(r#" {"event":"typing","data":{"a":1},"ref":"x","more":[]} "#).unwrap();
-        assert_eq!(frame.name, "typing");
+        assert_eq!(frame.name.as_deref(), Some("typing"));
         assert_eq!(frame.data.get(), r#"{"a":1}"#);
         assert_eq!(frame.reference.as_deref(), Some(r#""x""#));
         let bare = parse(r#"{"event":"a","data":null,"ref":null}"#).unwrap();
         assert_eq!((bare.data.get(), bare.reference), ("{}", None));
         assert_eq!(parse(r#"{"event":"a","ref":-1.5}"#).unwrap().reference.as_deref(), Some("-1.5"));
-        assert_eq!(parse(r#"{"\u0065vent":"\u0061"}"#).unwrap().name, "a");
+        assert_eq!(parse(r#"{"\u0065vent":"\u0061"}"#).unwrap().name.as_deref(), Some("a"));
     }
 
     #[test]
@@ -118,10 +118,6 @@ mod tests {
             ("\"a\"", Malformed::NotAnObject),
             ("1", Malformed::NotAnObject),
             ("null", Malformed::NotAnObject),
-            ("{}", Malformed::NoName),
-            ("{\"event\":\"\"}", Malformed::NoName),
-            ("{\"event\":5}", Malformed::NoName),
-            ("{\"event\":null}", Malformed::NoName),
             ("{\"event\":\"a\",\"ref\":{}}", Malformed::BadRef),
             ("{\"event\":\"a\",\"ref\":true}", Malformed::BadRef),
         ];
@@ -130,6 +126,15 @@ mod tests {
         }
         let long = format!("{{\"event\":\"a\",\"ref\":\"{}\"}}", "r".repeat(300));
         assert_eq!(parse(&long).unwrap_err(), Malformed::BadRef);
+    }
+
+    #[test]
+    fn a_frame_without_a_name_keeps_its_ref() {
+        for text in ["{}", r#"{"event":""}"#, r#"{"event":5}"#, r#"{"event":null}"#] {
+            assert_eq!(parse(text).unwrap().name, None, "{text}");
+        }
+        let frame = parse(r#"{"data":1,"ref":7}"#).unwrap();
+        assert_eq!((frame.name, frame.reference.as_deref()), (None, Some("7")));
     }
 
     #[test]

@@ -84,11 +84,7 @@ impl<H: Handler> Driver<H> {
             Done::Asked { client, result: Err(refusal) } => self.turn_away(&client, refusal),
             Done::Message => {}
             Done::Handled { handled: Handled::Done(reply), namespace, answer } => {
-                let answered = Answered { namespace, answer, reply };
-                match &mut self.later {
-                    Some(later) => later.push_back(Box::pin(std::future::ready(answered))),
-                    None => self.answer(answered),
-                }
+                self.answer_in_turn(Answered { namespace, answer, reply });
             }
             Done::Handled { handled: Handled::Later(reply), namespace, answer } => {
                 let later = self.later.get_or_insert_default();
@@ -105,6 +101,14 @@ impl<H: Handler> Driver<H> {
                 Poll::Ready(None) => self.later = None,
                 Poll::Pending => return,
             }
+        }
+    }
+
+    /// Sends a reply that is there, behind those that are still under way.
+    pub(super) fn answer_in_turn(&mut self, answered: Answered) {
+        match &mut self.later {
+            Some(later) => later.push_back(Box::pin(std::future::ready(answered))),
+            None => self.answer(answered),
         }
     }
 

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 
 use super::read::{self, Step};
 use super::socket::ReadError;
-use super::{Done, Driver, NEVER, Parked, after, limits};
+use super::{Answered, Done, Driver, NEVER, Parked, after, limits};
 use crate::codec::frame::{self, FrameError, Opcode};
 use crate::codec::payload::Packet;
-use crate::handler::{CloseReason, Handler, Malformed};
+use crate::handler::{CloseReason, Dialect, Handler, Malformed};
 use crate::link::{Ending, Outgoing};
 
 impl<H: Handler> Driver<H> {
@@ -89,10 +89,17 @@ impl<H: Handler> Driver<H> {
             }
             Poll::Ready(Err(ReadError::Gone)) => Poll::Ready(Err(CloseReason::Transport.into())),
             Poll::Ready(Err(ReadError::Bad(error))) => {
-                let reason = match error {
-                    FrameError::TooBig => CloseReason::TooBig,
-                    FrameError::Protocol | FrameError::NotUtf8 => CloseReason::Protocol,
+                let (reason, problem) = match error {
+                    FrameError::TooBig => (CloseReason::TooBig, Malformed::TooBig),
+                    FrameError::Protocol => (CloseReason::Protocol, Malformed::BadFrame),
+                    FrameError::NotUtf8 => (CloseReason::Protocol, Malformed::NotUtf8),
                 };
+                // On plain, close codes alone say too little to those who write clients.
+                if dialect == Dialect::Plain
+                    && let Some(client) = &self.client
+                {
+                    self.core.handler.malformed(client, problem);
+                }
                 Poll::Ready(Err(Ending { reason, code: error.close_code() }))
             }
         }
@@ -137,13 +144,14 @@ impl<H: Handler> Driver<H> {
                 self.client_in(namespace).ok_or(OUT_OF_PLACE)?.acknowledged(id, ack);
             }
             Step::Event { namespace, event, answer } => return self.hand_in(namespace, event, answer),
-            Step::Malformed { namespace, problem } => {
+            Step::Malformed { namespace, problem, answer } => {
                 let client = self.client_in(namespace).ok_or(OUT_OF_PLACE)?;
                 self.core.handler.malformed(client, problem);
-                if problem.is_fatal() {
-                    let code = if problem == Malformed::Binary { 1003 } else { 1007 };
+                if let Some(code) = problem.close_code() {
                     return Err(Ending { reason: CloseReason::Protocol, code });
                 }
+                let reply = self.core.handler.malformed_reply(problem);
+                self.answer_in_turn(Answered { namespace, answer, reply });
             }
             Step::Message(message) => {
                 let client = self.client.clone().ok_or(OUT_OF_PLACE)?;

@@ -257,9 +257,6 @@ impl<H: Handler> Driver<H> {
 
     fn work_through(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.now();
-        if let Err(ending) = self.check_deadlines(now) {
-            self.end(ending);
-        }
         let mut left = TURN;
         while self.stage == Stage::Open {
             // In this order: what the work leaves for later must be polled before the task may rest.
@@ -284,6 +281,10 @@ impl<H: Handler> Driver<H> {
                 Poll::Ready(Err(ending)) => self.end(ending),
             }
         }
+        // After reading: what lay in the socket while this process did not run came in time.
+        if let Err(ending) = self.check_deadlines(now, left == 0) {
+            self.end(ending);
+        }
         self.poll_end(cx, now)
     }
 
@@ -304,6 +305,7 @@ impl<H: Handler> Driver<H> {
             match self.stage {
                 Stage::Open => match flushed {
                     Poll::Ready(Err(())) => self.end(CloseReason::Transport.into()),
+                    Poll::Pending if now >= self.write_due => self.end(CloseReason::SlowConsumer.into()),
                     _ => break,
                 },
                 Stage::Draining { ending, .. } => match flushed {

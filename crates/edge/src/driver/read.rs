@@ -31,7 +31,7 @@ pub(super) enum Step {
     /// The answer to an event of the server.
     Ack { namespace: u16, id: u64, ack: Ack },
     /// Something to complain about.
-    Malformed { namespace: u16, problem: Malformed },
+    Malformed { namespace: u16, problem: Malformed, answer: Answer },
     /// A bare Engine.IO message.
     Message(Message),
     /// A WebSocket ping, to be answered with the same payload.
@@ -74,7 +74,7 @@ pub(super) fn read(
     match incoming {
         Incoming::Text(text) if dialect == Dialect::Plain => Ok(read_plain(&text)),
         Incoming::Binary(_) if dialect == Dialect::Plain => {
-            Ok(Step::Malformed { namespace: 0, problem: Malformed::Binary })
+            Ok(Step::Malformed { namespace: 0, problem: Malformed::Binary, answer: Answer::None })
         }
         Incoming::Text(text) => read_text(dialect, config, assembly, &text),
         Incoming::Binary(bytes) => read_binary(dialect, config, assembly, Bytes::from(bytes.into_owned())),
@@ -86,13 +86,18 @@ pub(super) fn read(
 }
 
 fn read_plain(text: &str) -> Step {
-    match plain::parse(text) {
-        Ok(plain::Frame { name, data, reference }) => {
-            let wants_ack = reference.is_some();
+    let plain::Frame { name, data, reference } = match plain::parse(text) {
+        Ok(frame) => frame,
+        Err(problem) => return Step::Malformed { namespace: 0, problem, answer: Answer::None },
+    };
+    let wants_ack = reference.is_some();
+    let answer = reference.map_or(Answer::None, Answer::Ref);
+    match name {
+        None => Step::Malformed { namespace: 0, problem: Malformed::NoName, answer },
+        Some(name) => {
             let event = ClientEvent { name, args: vec![data], attachments: Vec::new(), wants_ack };
-            Step::Event { namespace: 0, event, answer: reference.map_or(Answer::None, Answer::Ref) }
+            Step::Event { namespace: 0, event, answer }
         }
-        Err(problem) => Step::Malformed { namespace: 0, problem },
     }
 }
 
@@ -171,18 +176,15 @@ fn read_packet(
                 Some(name) if packet::is_reserved(name) => Some(Malformed::ReservedName),
                 Some(_) => None,
             };
+            let wants_ack = id.is_some();
+            let answer = id.map_or(Answer::None, Answer::Id);
             let step = match problem {
-                Some(problem) => Step::Malformed { namespace, problem },
-                None => Step::Event {
-                    namespace,
-                    event: ClientEvent {
-                        name: name.unwrap_or_default(),
-                        args,
-                        attachments: Vec::new(),
-                        wants_ack: id.is_some(),
-                    },
-                    answer: id.map_or(Answer::None, Answer::Id),
-                },
+                Some(problem) => Step::Malformed { namespace, problem, answer },
+                None => {
+                    let name = name.unwrap_or_default();
+                    let event = ClientEvent { name, args, attachments: Vec::new(), wants_ack };
+                    Step::Event { namespace, event, answer }
+                }
             };
             (step, attachments)
         }

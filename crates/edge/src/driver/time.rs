@@ -39,16 +39,14 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    pub(super) fn check_deadlines(&mut self, now: u64) -> Result<(), Ending> {
+    /// `more` says that the client's messages were not all read in this turn.
+    pub(super) fn check_deadlines(&mut self, now: u64, more: bool) -> Result<(), Ending> {
         // The wheel has spent its entry if it woke us; asking again is cheap.
         if now >= self.alarm {
             self.alarm = NEVER;
         }
         if self.stage != Stage::Open {
             return Ok(());
-        }
-        if now >= self.write_due {
-            return Err(CloseReason::SlowConsumer.into());
         }
         if now >= self.message_due {
             return Err(CloseReason::Stalled.into());
@@ -61,7 +59,7 @@ impl<H: Handler> Driver<H> {
             self.check_admission()?;
         }
         if now >= self.heartbeat_due {
-            self.heartbeat(now)?;
+            self.heartbeat(now, more)?;
         }
         Ok(())
     }
@@ -79,12 +77,13 @@ impl<H: Handler> Driver<H> {
         Err(CloseReason::Unauthenticated.into())
     }
 
-    pub(super) fn heartbeat(&mut self, now: u64) -> Result<(), Ending> {
+    pub(super) fn heartbeat(&mut self, now: u64, more: bool) -> Result<(), Ending> {
         let config = &self.core.shared.config;
         if self.awaiting_pong {
             // The answer may lie behind what we do not read now, or behind a message that is still arriving and
             // has a deadline of its own.
-            let blocked = self.work.is_some() || self.parked.is_some() || self.message_due != NEVER;
+            let unread = more || self.work.is_some() || self.later.is_some() || self.tokens == 0;
+            let blocked = unread || self.message_due != NEVER;
             if !blocked {
                 return Err(CloseReason::PingTimeout.into());
             }

@@ -88,6 +88,10 @@ async fn json_that_is_no_event_is_told_and_stays() {
             format!("{{\"event\":\"error\",\"data\":{{\"message\":\"{problem}\"}}}}")
         );
     }
+    // One that asked for an ack is told by it too.
+    ws.send_text(r#"{"data":1,"ref":"x"}"#).await;
+    assert_eq!(ws.text().await, r#"{"event":"error","data":{"message":"NoName"}}"#);
+    assert_eq!(ws.text().await, r#"{"event":"ack","ref":"x","data":{"success":false,"problem":"NoName"}}"#);
     ws.send_text(r#"{"event":"nonsense","ref":1}"#).await;
     assert_eq!(ws.text().await, r#"{"event":"error","data":{"code":"BAD_REQUEST"}}"#);
     assert_eq!(ws.text().await, r#"{"event":"ack","ref":1,"data":{"success":false}}"#);

@@ -2,7 +2,7 @@
 //!
 //! Owns nothing that is tested; the facts are in the test files beside it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,14 +16,15 @@ use edge::{
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Generous, so that a busy machine fails no test; what is awaited comes in milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Default)]
 pub(crate) struct Service {
+    /// A `later_held` is done when it gets one of these.
+    pub(crate) permits: Arc<Semaphore>,
     /// `connect 1`, `event echo`, `gone 1 Client`, …, in the order the calls came.
     pub(crate) log: Mutex<Vec<String>>,
     /// Clients that are in.
@@ -106,6 +107,13 @@ impl Handler for Service {
                         Some(Reply::json(text))
                     }));
                 }
+                "later_held" => {
+                    let (permits, text) = (Arc::clone(&self.permits), event.data().to_owned());
+                    return Handled::Later(Box::pin(async move {
+                        permits.acquire().await.unwrap().forget();
+                        Some(Reply::json(text))
+                    }));
+                }
                 "authenticate" => {
                     client.set_authenticated();
                     client.emit(&Event::new("authenticated", r#"{"user_id":1}"#));
@@ -139,6 +147,10 @@ impl Handler for Service {
     fn malformed(&self, client: &Client<Self>, problem: Malformed) {
         self.note(format!("malformed {problem:?}"));
         client.emit(&Event::new("error", format!("{{\"message\":\"{problem:?}\"}}")));
+    }
+
+    fn malformed_reply(&self, problem: Malformed) -> Option<Reply> {
+        Some(Reply::json(format!("{{\"success\":false,\"problem\":\"{problem:?}\"}}")))
     }
 
     fn unauthenticated(&self, client: &Client<Self>) {
@@ -214,9 +226,13 @@ impl Server {
     }
 
     pub(crate) async fn start_with(config: EdgeConfig, serve: ServeConfig) -> Self {
-        let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
+        let listener = edge::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let addr = listener.local_addr().unwrap();
-        let service = Arc::new(Service::default());
+        let service = Arc::new(Service {
+            permits: Arc::new(Semaphore::new(0)),
+            log: Mutex::default(),
+            clients: Mutex::default(),
+        });
         let edge = Edge::new(config, Arc::clone(&service));
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(edge::serve(listener, serve, router(&edge), async {
@@ -408,6 +424,15 @@ impl Ws {
         let frame = self.next().await.expect("a close frame");
         assert_eq!((frame.opcode, frame.payload.get(..2)), (8, Some(&code.to_be_bytes()[..])), "{frame:?}");
         assert_eq!(self.next().await, None);
+    }
+
+    /// The plain dialect's way: an `error` event that names the problem, then the close.
+    pub(crate) async fn expect_error_and_close(&mut self, problem: &str, code: u16) {
+        assert_eq!(
+            self.text().await,
+            format!("{{\"event\":\"error\",\"data\":{{\"message\":\"{problem}\"}}}}")
+        );
+        self.expect_close(code).await;
     }
 
     /// Nothing comes for a while.

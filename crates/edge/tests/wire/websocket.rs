@@ -157,8 +157,11 @@ async fn what_breaks_the_framing_closes_with_1002() {
     for (what, bytes) in cases {
         let mut ws = server.plain_in().await;
         ws.send_raw(&bytes).await;
-        let answer = ws.next().await;
-        let code = answer.as_ref().map(|frame| (frame.opcode, frame.payload.clone()));
+        let told = ws.next().await.map(|frame| String::from_utf8(frame.payload).unwrap());
+        let error = r#"{"event":"error","data":{"message":"BadFrame"}}"#;
+        assert_eq!(told.as_deref(), Some(error), "{what}: {bytes:x?}");
+        let close = ws.next().await;
+        let code = close.as_ref().map(|frame| (frame.opcode, frame.payload.clone()));
         assert_eq!(code, Some((8, 1002_u16.to_be_bytes().to_vec())), "{what}: {bytes:x?}");
         assert_eq!(ws.next().await, None, "{what}");
     }
@@ -181,15 +184,15 @@ async fn texts_that_are_not_utf8_close_with_1007() {
     for bytes in bad {
         let mut ws = server.plain_in().await;
         ws.send_frame(0x81, bytes).await;
-        ws.expect_close(1007).await;
+        ws.expect_error_and_close("NotUtf8", 1007).await;
         let mut ws = server.plain_in().await;
         ws.send_frame(0x01, &bytes[..bytes.len() - 1]).await;
         ws.send_frame(0x80, &bytes[bytes.len() - 1..]).await;
-        ws.expect_close(1007).await;
+        ws.expect_error_and_close("NotUtf8", 1007).await;
     }
     let mut ws = server.plain_in().await;
     ws.send_frame(0x88, &[3, 0xE8, 0xFF]).await;
-    ws.expect_close(1007).await;
+    ws.expect_error_and_close("NotUtf8", 1007).await;
 }
 
 #[tokio::test]
@@ -222,13 +225,13 @@ async fn a_message_over_the_limit_closes_with_1009_before_it_is_sent() {
     for claimed in [100_001_u64, 1 << 32, (1 << 63) - 1] {
         let mut ws = server.plain_in().await;
         ws.send_raw(&[&[0x81, 0xFF][..], &claimed.to_be_bytes(), &[0; 4]].concat()).await;
-        ws.expect_close(1009).await;
+        ws.expect_error_and_close("TooBig", 1009).await;
     }
     // Over all fragments.
     let mut ws = server.plain_in().await;
     ws.send_frame(0x01, &[b'x'; 60_000]).await;
     ws.send_raw(&[0x80, 0xFE, 0xEA, 0x60, 0, 0, 0, 0]).await;
-    ws.expect_close(1009).await;
+    ws.expect_error_and_close("TooBig", 1009).await;
 }
 
 #[tokio::test]

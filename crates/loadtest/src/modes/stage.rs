@@ -29,8 +29,8 @@ pub struct Stage {
     began: (Instant, Snapshot),
 }
 
-/// How long messages on their way may take once nothing more is sent.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long the first messages of conversations may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Conversations begun at once.
 const BEGINNINGS: usize = 256;
 
@@ -134,9 +134,9 @@ impl Stage {
                     return Err(format!("user {} lost the connection", user.id));
                 }
             }
-            self.settle(DRAIN).await.map_err(|()| {
+            self.settle(PATIENCE).await.map_err(|()| {
                 let faults = self.recorder().finish().faults;
-                format!("the conversations did not begin within {} s: {:?}", DRAIN.as_secs(), faults)
+                format!("the conversations did not begin within {} s: {:?}", PATIENCE.as_secs(), faults)
             })?;
         }
         Ok(())
@@ -160,7 +160,8 @@ impl Stage {
 
     /// Waits for what is on its way, judges, and makes the report.
     pub async fn end(self, mode: &str, mut figures: Vec<Figure>, notes: Vec<String>) -> Report {
-        let is_settled = self.settle(DRAIN).await.is_ok();
+        let patience = Duration::from_secs_f64(self.common.drain.max(0.0));
+        let is_settled = self.settle(patience).await.is_ok();
         if is_settled {
             // A repeated event would come now.
             tokio::time::sleep(Duration::from_millis(300)).await;

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    Report, grouped,
+    Report,
     svg::{Line, Plot, Scale, escaped, histogram, plot},
+    whole,
 };
 use crate::record::{Percentiles, Row};
 
@@ -39,7 +40,7 @@ fn verdict(out: &mut String, report: &Report) {
     } else {
         out.push_str("<div class=\"verdict bad\"><b>Something was wrong.</b><ul>");
         for (name, count) in report.faults.rows().into_iter().filter(|(_, count)| *count > 0) {
-            let _ = write!(out, "<li>{}: {}</li>", escaped(&name), grouped(count as f64));
+            let _ = write!(out, "<li>{}: {}</li>", escaped(&name), whole(count));
         }
         out.push_str("</ul><ul class=\"examples\">");
         for example in &report.faults.examples {
@@ -74,7 +75,7 @@ fn latencies(out: &mut String, report: &Report) {
         for micros in [p50, p90, p99, p999, max] {
             let _ = write!(out, "<td>{:.3}</td>", micros as f64 / 1000.0);
         }
-        let _ = write!(out, "<td>{}</td></tr>", grouped(count as f64));
+        let _ = write!(out, "<td>{}</td></tr>", whole(count));
     }
     out.push_str("</tbody></table></div>\n");
     for latency in report.latencies.iter().filter(|latency| latency.name != "behind schedule") {

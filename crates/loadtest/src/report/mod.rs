@@ -49,6 +49,19 @@ impl Figure {
     }
 }
 
+/// A count as people read it.
+pub fn whole(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// A number as people read it.
 pub fn grouped(value: f64) -> String {
     let digits = match value.abs() {
@@ -56,18 +69,11 @@ pub fn grouped(value: f64) -> String {
         size if size >= 10.0 => 1,
         _ => 2,
     };
-    let text = format!("{value:.digits$}");
-    let (whole, rest) =
-        text.split_once('.').map_or((&*text, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
-    let mut out = String::new();
-    for (index, letter) in whole.chars().enumerate() {
-        let left = whole.len() - index;
-        if index > 0 && left.is_multiple_of(3) && letter.is_ascii_digit() && !out.ends_with('-') {
-            out.push(',');
-        }
-        out.push(letter);
-    }
-    out + &rest
+    let text = format!("{:.digits$}", value.abs());
+    let (integer, rest) = text.split_once('.').unwrap_or((&text, ""));
+    let sign = if value < 0.0 { "-" } else { "" };
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{}{point}{rest}", integer.parse().map_or_else(|_| integer.to_owned(), whole))
 }
 
 /// A latency's shape.
@@ -132,7 +138,8 @@ impl Report {
         let latencies = [
             Latency::of("to the other user", &recorded.delivery),
             Latency::of("to the confirmation", &recorded.confirmation),
-            Latency::of("behind schedule", &recorded.lateness),
+            // A closed loop has no schedule to be behind.
+            Latency::of("behind schedule", &recorded.lateness).filter(|latency| latency.percentiles.p50 > 1),
         ];
         let notes = cautions(&recorded, shares, common.threads);
         Self {
@@ -241,20 +248,17 @@ fn cautions(recorded: &Recorded, whole: &Shares, threads: usize) -> Vec<String> 
         }
         parts.extend(whole.watched.iter().map(|(name, share)| format!("{name} {} %", percent(*share))));
         parts.push(format!("load generator {} %", percent(whole.load_generator)));
+        parts.push(format!("all others {} %", percent(others(whole).unwrap_or(0.0))));
         notes.push(format!(
             "The machine's {cores} cores were used up ({}; of a core, whole run): this is what they reach together.",
             parts.join(", ")
         ));
     }
-    if let Some(service) = whole.service {
-        let known: f64 = whole.watched.iter().map(|(_, share)| share).sum();
-        let others = whole.machine - service - known - whole.load_generator;
-        if others > 0.1 {
-            notes.push(format!(
-                "Processes that are not part of this run used {} % of a core meanwhile.",
-                percent(others)
-            ));
-        }
+    if let Some(others) = others(whole).filter(|share| *share > 0.1) {
+        notes.push(format!(
+            "Processes that are not part of this run used {} % of a core meanwhile.",
+            percent(others)
+        ));
     }
     if whole.stolen > 0.02 {
         notes.push(format!(
@@ -263,6 +267,12 @@ fn cautions(recorded: &Recorded, whole: &Shares, threads: usize) -> Vec<String> 
         ));
     }
     notes
+}
+
+/// What the rest of the machine did, where the service's share is known.
+fn others(whole: &Shares) -> Option<f64> {
+    let watched: f64 = whole.watched.iter().map(|(_, share)| share).sum();
+    whole.service.map(|service| (whole.machine - service - watched - whole.load_generator).max(0.0))
 }
 
 /// Seconds since 1970.
@@ -287,8 +297,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_for_people() {
-        let texts = [0.0, 0.5, 12.34, 999.4, 1234.0, 12_345_678.9].map(grouped);
-        assert_eq!(texts, ["0.00", "0.50", "12.3", "999", "1,234", "12,345,679"]);
+        let texts = [0.0, 0.5, 12.34, 999.4, -1234.0, 12_345_678.9].map(grouped);
+        assert_eq!(texts, ["0.00", "0.50", "12.3", "999", "-1,234", "12,345,679"]);
+        assert_eq!([0, 999, 1000, 1_234_567].map(whole), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

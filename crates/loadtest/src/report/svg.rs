@@ -275,7 +275,7 @@ pub(super) fn histogram(title: &str, buckets: &[(u64, u64)], marks: &[(&str, u64
                 (right - left - 0.6).max(0.6),
                 (y.start - top).max(0.8),
                 label(end / 1000.0),
-                super::grouped(*count as f64)
+                super::whole(*count)
             );
         }
         before = end;

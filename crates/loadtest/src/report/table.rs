@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, grouped};
+use super::{Report, whole};
 use crate::record::Percentiles;
 
 /// The whole text.
@@ -29,7 +29,7 @@ pub(super) fn table(report: &Report) -> String {
                 ms(p99),
                 ms(p999),
                 ms(max),
-                grouped(count as f64)
+                whole(count)
             );
         }
     }
@@ -39,7 +39,7 @@ pub(super) fn table(report: &Report) -> String {
     } else {
         out.push_str("  WRONG:\n");
         for (name, count) in report.faults.rows().into_iter().filter(|(_, count)| *count > 0) {
-            let _ = writeln!(out, "    {:>10}  {name}", grouped(count as f64));
+            let _ = writeln!(out, "    {:>10}  {name}", whole(count));
         }
         for example in &report.faults.examples {
             let _ = writeln!(out, "    {example}");
@@ -53,6 +53,6 @@ pub(super) fn table(report: &Report) -> String {
 
 fn rows<'a>(out: &mut String, rows: impl Iterator<Item = (&'a str, String)>) {
     for (name, value) in rows {
-        let _ = writeln!(out, "  {name:<44}{value}");
+        let _ = writeln!(out, "  {name:<52}{value}");
     }
 }

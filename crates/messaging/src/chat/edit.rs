@@ -1,6 +1,9 @@
 //! What a sender may still do with a message: other words for a while, a tombstone at any time.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use super::{Chat, input::Fields, views::MessageView};
 use crate::{
@@ -80,8 +83,24 @@ impl Chat {
     pub async fn delete_message(&self, caller: &Caller, id: MessageId) -> Result<()> {
         let user = caller.user_id;
         self.inner.limits.take(user, Kind::Messages).await?;
-        let store = self.inner.store.clone();
-        self.carry_out(async move { store.change_message(id, |subject| deleted(subject, user)).await }).await
+        let (store, released) = (self.inner.store.clone(), Arc::new(OnceLock::new()));
+        let file = Arc::clone(&released);
+        self.carry_out(async move {
+            store
+                .change_message(id, |subject| {
+                    if let Some(attachment) = subject.message.attachment_id {
+                        // Tried again it is the same one.
+                        let _ = file.set(attachment);
+                    }
+                    deleted(subject, user)
+                })
+                .await
+        })
+        .await?;
+        if let Some(attachment) = released.get() {
+            self.release_file(*attachment).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn message_view(&self, id: MessageId) -> Result<MessageView> {

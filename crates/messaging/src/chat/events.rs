@@ -74,7 +74,7 @@ impl Chat {
         for entry in &committed.applied.entries {
             let Entry { event_seq, entry: change } = entry;
             let user = change.user_id;
-            if !self.inner.hub.is_connected(user) {
+            if !self.inner.hub.is_connected(user) && !self.inner.bus.reaches(user, Some(*event_seq)) {
                 continue;
             }
             let data = match (change.kind, change.message_id.and_then(|id| rendered.get(&id))) {
@@ -85,13 +85,13 @@ impl Chat {
             };
             let message = change.message_id.and_then(|id| sequences.get(&id)).copied();
             let stored = StoredEvent { event_seq: *event_seq, kind: change.kind, message, data };
-            self.hand_on(user, &stored, change.conversation_id);
+            self.deliver(user, &stored, change.conversation_id);
         }
         committed.answer(&rendered);
     }
 
     /// Hands a stored event to a user's connections here, with what follows from it.
-    fn hand_on(&self, user: UserId, stored: &StoredEvent, conversation: ConversationId) {
+    pub(super) fn hand_on(&self, user: UserId, stored: &StoredEvent, conversation: ConversationId) {
         match self.inner.hub.deliver(user, stored.event_seq, &stored.to_event()) {
             Delivery::Nobody | Delivery::Repeated => return,
             Delivery::Waiting { .. } => self.mend(user),
@@ -112,15 +112,19 @@ impl Chat {
     pub(super) async fn publish_entries(&self, entries: Vec<Entry>) {
         let mut by_user: HashMap<UserId, Vec<Entry>> = HashMap::new();
         for entry in entries {
-            if self.inner.hub.is_connected(entry.entry.user_id) {
-                by_user.entry(entry.entry.user_id).or_default().push(entry);
+            let user = entry.entry.user_id;
+            if self.inner.hub.is_connected(user) {
+                by_user.entry(user).or_default().push(entry);
+            } else {
+                // Nodes that have a connection of theirs read it themselves.
+                self.relay_place(user, entry.event_seq);
             }
         }
         for (user, entries) in by_user {
             match self.events_of(user, entries).await {
                 Ok(events) => {
                     for (event, conversation) in events {
-                        self.hand_on(user, &event, conversation);
+                        self.deliver(user, &event, conversation);
                     }
                 }
                 // They are in the log: the next event finds the gap and fills it.

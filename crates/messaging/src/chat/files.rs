@@ -126,14 +126,33 @@ impl Chat {
                 return Ok(count);
             }
             for orphan in orphans {
-                // The record first: a message that takes the file at this moment keeps it.
-                if self.inner.store.delete_orphaned_attachment(orphan.id).await? {
-                    let file = orphan.file;
-                    self.inner.files.delete(&file.storage_key, file.thumbnail_key.as_deref()).await?;
-                    count += 1;
-                }
+                count += usize::from(self.delete_orphan(orphan).await?);
             }
         }
+    }
+
+    /// Deletes the file of a message that was deleted: nobody sees it from now on. What fails here is
+    /// left to the collection of orphans.
+    pub(super) async fn release_file(&self, id: AttachmentId) {
+        let outcome = async {
+            match self.inner.store.attachment(id).await? {
+                Some(row) => self.delete_orphan(row).await,
+                None => Ok(false),
+            }
+        };
+        if let Err(error) = outcome.await {
+            tracing::warn!(%error, attachment_id = id.0, "the file of a deleted message is not deleted yet");
+        }
+    }
+
+    async fn delete_orphan(&self, orphan: AttachmentRow) -> Result<bool> {
+        // The record first: a message that takes the file at this moment keeps it.
+        let is_orphan = self.inner.store.delete_orphaned_attachment(orphan.id).await?;
+        if is_orphan {
+            let file = orphan.file;
+            self.inner.files.delete(&file.storage_key, file.thumbnail_key.as_deref()).await?;
+        }
+        Ok(is_orphan)
     }
 }
 

@@ -103,7 +103,11 @@ impl Chat {
     ) -> Result<()> {
         let hub = &self.inner.hub;
         let max = self.inner.settings.max_connections_per_user;
+        // Counted before the connection can be seen to be gone, and waited for before the log is read:
+        // what other nodes say after that comes here.
+        let attached = self.inner.bus.attach(user);
         if hub.subscribe(user, Box::new(receiver.clone()), max).is_none() {
+            self.inner.bus.detach(user);
             return Err(Error::RateLimited(RateLimit {
                 limit: u32::try_from(max).unwrap_or(u32::MAX),
                 remaining: 0,
@@ -111,11 +115,12 @@ impl Chat {
                 resets_at: self.inner.clock.now().plus(CONNECTIONS_RETRY),
             }));
         }
+        attached.await;
         let outcome = self.catch_up(user, receiver, since, greet).await;
         match outcome {
             Ok(()) => self.note_presence(user, false),
             Err(_) => {
-                hub.unsubscribe(user, receiver.id());
+                self.leave_hub(user, receiver.id());
             }
         }
         outcome
@@ -223,9 +228,17 @@ impl Chat {
     /// A connection is gone.
     pub fn unsubscribe(&self, user: UserId, connection: u64) {
         self.stop_typing(user, connection);
-        if self.inner.hub.unsubscribe(user, connection).is_some() {
+        if self.leave_hub(user, connection) {
             self.note_presence(user, true);
         }
+    }
+
+    fn leave_hub(&self, user: UserId, connection: u64) -> bool {
+        let was_here = self.inner.hub.unsubscribe(user, connection).is_some();
+        if was_here {
+            self.inner.bus.detach(user);
+        }
+        was_here
     }
 
     /// Notes that a conversation is on a connection's screen.

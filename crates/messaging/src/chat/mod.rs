@@ -19,6 +19,7 @@ mod reactions;
 mod reading;
 mod receipts;
 mod reconcile;
+mod relay;
 mod search;
 mod send;
 mod tasks;
@@ -28,7 +29,7 @@ mod writer;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -37,11 +38,12 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    delivery::hub::Hub,
+    delivery::{bus::Bus, hub::Hub, leases::Leases},
     files::Files,
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
+    shared::Redis,
     storage::Store,
 };
 
@@ -86,6 +88,8 @@ pub struct Chat {
 struct Inner {
     store: Store,
     hub: Hub,
+    bus: Bus,
+    redis: Option<Redis>,
     directory: Directory,
     limits: Limits,
     files: Files,
@@ -97,19 +101,35 @@ struct Inner {
     mending: Mutex<HashSet<UserId>>,
     /// Told when the log may have gone further than was published.
     uncertain: Arc<Notify>,
+    /// Told whose streams may be behind their logs.
+    behind: Arc<relay::Behind>,
     fold: fold::Fold,
     heads: live::Heads,
     /// Messages that reached a live connection and are not yet marked as delivered.
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
     typing: typing::Typing,
-    /// Unread counters that were found wrong since the start.
-    drift: AtomicU64,
 }
 
 impl Chat {
-    /// Starts the rules with their writers and background tasks, which end when the last clone is gone.
+    /// Starts the rules of a node that is alone, with their writers and background tasks, which end
+    /// when the last clone is gone.
     pub fn start(
+        store: Store,
+        directory: Directory,
+        limits: Limits,
+        files: Files,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        Self::start_shared(None, Bus::InProcess, store, directory, limits, files, clock, settings)
+    }
+
+    /// The same beside other nodes: `bus` leads to them over `redis`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, named at the one call")]
+    pub fn start_shared(
+        redis: Option<Redis>,
+        bus: Bus,
         store: Store,
         directory: Directory,
         limits: Limits,
@@ -119,6 +139,8 @@ impl Chat {
     ) -> Self {
         let chat = Self {
             inner: Arc::new(Inner {
+                bus,
+                behind: Arc::default(),
                 heads: live::Heads::start(store.clone()),
                 hub: Hub::default(),
                 directory,
@@ -130,9 +152,9 @@ impl Chat {
                 uncertain: Arc::default(),
                 fold: fold::Fold::default(),
                 reached: Mutex::default(),
-                presence: presence::Presence::default(),
+                presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
+                redis,
                 typing: typing::Typing::default(),
-                drift: AtomicU64::new(0),
                 store,
                 settings,
             }),
@@ -151,6 +173,7 @@ impl Chat {
         let writers = Writers::start(&inner.store, inner.settings.db_timeout, publish, &inner.uncertain);
         inner.writers.set(writers).expect("set once");
         tasks::start(&chat);
+        relay::start(&chat);
         chat
     }
 

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Chat, events::event, input::Fields, presence::PARTNERS};
+use super::{Chat, input::Fields, presence::PARTNERS, relay::News};
 use crate::{
     clock::Timestamp,
     delivery::hub::Status,
@@ -95,7 +95,7 @@ impl Chat {
         match becomes_private {
             Some(true) => self.tell_presence_of(user, &audience, Status::Offline, None),
             Some(false) => {
-                let status = self.status_of(user);
+                let status = self.statuses(&[user]).await.remove(&user).unwrap_or(Status::Offline);
                 let last_seen = after.last_seen.filter(|_| status != Status::Online);
                 self.tell_presence_of(user, &self.audience(user).await?, status, last_seen);
             }
@@ -117,9 +117,9 @@ impl Chat {
         last_seen: Option<Timestamp>,
     ) {
         let data = json!({"user_id": user, "status": status, "last_seen": last_seen});
-        let event = event("user_presence", &data);
+        let news = News::new("user_presence", &data);
         for partner in audience {
-            self.inner.hub.emit(*partner, &event);
+            self.tell(*partner, &news);
         }
     }
 }

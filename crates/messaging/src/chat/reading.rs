@@ -179,6 +179,7 @@ impl Chat {
         let products: Vec<ProductId> = rows.iter().filter_map(|row| row.product_id).collect();
         let profiles = self.inner.directory.users(&others, bearer).await;
         let cards = self.inner.directory.products(&products, bearer).await;
+        let statuses = self.statuses(&others).await;
         let now = self.inner.clock.now();
         rows.into_iter()
             .map(|row| {
@@ -186,13 +187,9 @@ impl Chat {
                     std::sync::Arc::new(crate::identity::UserProfile::unknown(row.other_user_id))
                 });
                 let product = row.product_id.and_then(|id| cards.get(&id).cloned());
-                let status = self.status_of(row.other_user_id);
+                let status = statuses.get(&row.other_user_id).copied().unwrap_or(Status::Offline);
                 ConversationView::new(row, profile, product, status, now)
             })
             .collect()
-    }
-
-    pub(super) fn status_of(&self, user: UserId) -> Status {
-        self.inner.presence.announced(user).unwrap_or_else(|| self.inner.hub.status(user))
     }
 }

@@ -14,13 +14,15 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const RETENTION_CHUNK: i64 = 2000;
 /// After a failed batch, streams are compared with their logs this much later.
 const RECOVERY_DELAY: Duration = Duration::from_secs(1);
-/// Users whose streams are compared at once.
-const RECOVERY_CHUNK: usize = 500;
 
 pub(super) fn start(chat: &Chat) {
     every(chat, fold::INTERVAL, |chat| async move { chat.tell_folded().await });
     every(chat, receipts::INTERVAL, |chat| async move { chat.mark_reached() });
+    every(chat, presence::INTERVAL, |chat| async move { chat.settle_presence().await });
     every(chat, presence::INTERVAL, |chat| async move { chat.tell_presence().await });
+    every(chat, presence::RENEWAL, |chat| async move { chat.renew_lease().await });
+    every(chat, presence::SWEEP, |chat| async move { chat.sweep_leases().await });
+    every(chat, presence::REPETITION, |chat| async move { chat.repeat_presence() });
     every(chat, typing::INTERVAL, |chat| async move { chat.expire_typing() });
     every(chat, RETENTION_INTERVAL, |chat| async move { chat.forget_old_events().await });
     every(chat, files::ORPHANS_INTERVAL, |chat| async move { chat.collect_orphans().await });
@@ -51,31 +53,12 @@ fn recover(chat: &Chat) {
             uncertain.notified().await;
             tokio::time::sleep(RECOVERY_DELAY).await;
             let Some(chat) = Chat::upgrade(&weak) else { return };
-            if chat.compare_streams().await.is_err() {
-                // The database is still away; look again.
-                chat.inner.uncertain.notify_one();
-            }
+            chat.inner.behind.note_any();
         }
     });
 }
 
 impl Chat {
-    /// Reads on in the log of every user here whose stream is behind it.
-    async fn compare_streams(&self) -> crate::errors::Result<()> {
-        for chunk in self.inner.hub.users().chunks(RECOVERY_CHUNK) {
-            for (user, head) in self.inner.store.log_heads(chunk).await? {
-                while let Some(delivered) = self.inner.hub.delivered(user)
-                    && delivered < head
-                {
-                    if !self.read_on(user, delivered).await? {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     async fn forget_old_events(&self) {
         let before = self.inner.clock.now().minus(self.inner.settings.event_retention);
         loop {

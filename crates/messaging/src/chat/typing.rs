@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::{Chat, events::event, input::Fields};
+use super::{Chat, input::Fields, relay::News};
 use crate::{
     errors::Result,
     ids::{ConversationId, UserId},
@@ -94,6 +94,6 @@ impl Chat {
 
     fn tell_typing(&self, (user, conversation): (UserId, ConversationId), other: UserId, is_typing: bool) {
         let data = json!({"user_id": user, "conversation_id": conversation, "is_typing": is_typing});
-        self.inner.hub.emit(other, &event("user_typing", &data));
+        self.tell(other, &News::new("user_typing", &data));
     }
 }

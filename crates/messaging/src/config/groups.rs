@@ -183,6 +183,8 @@ pub struct Redis {
     pub url: Option<RedisUrl>,
     /// `REDIS_TTL`.
     pub ttl: Duration,
+    /// `REDIS_PREFIX`: what every key and channel begins with.
+    pub prefix: String,
 }
 
 impl Redis {
@@ -190,6 +192,7 @@ impl Redis {
         Ok(Self {
             url: reader.parse("REDIS_URL", RedisUrl::parse)?,
             ttl: reader.seconds("REDIS_TTL", 1..=31_536_000)?,
+            prefix: reader.parse("REDIS_PREFIX", values::redis_prefix)?.expect("the table has its default"),
         })
     }
 }

@@ -218,6 +218,12 @@ pub static VARIABLES: &[Variable] = &[
         "3600",
         "Seconds for which checked tokens, users and products are remembered, in Redis or in the process.",
     ),
+    preset(
+        Section::Redis,
+        "REDIS_PREFIX",
+        "rented:",
+        "What every key and channel in Redis begins with: nodes with the same one belong together, and several services may share a server.",
+    ),
     secret(
         Section::Jwt,
         "JWT_SECRET",

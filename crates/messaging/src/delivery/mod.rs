@@ -3,5 +3,7 @@
 //! Knows users, connections and encoded events, nothing of conversations. What an event says is
 //! decided in `chat`; how it travels over a wire, in the crate `edge`.
 
+pub mod bus;
 pub mod hub;
+pub mod leases;
 pub mod receiver;

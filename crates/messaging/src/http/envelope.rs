@@ -133,7 +133,7 @@ fn put_rate_limit(headers: &mut HeaderMap, limit: &RateLimit) {
 }
 
 impl IntoResponse for Error {
-    /// The status alone; [`finish`] writes the body, since only it knows the request.
+    /// The status alone; `finish` writes the body, since only it knows the request.
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status();

@@ -19,18 +19,19 @@ pub(super) async fn get_health(State(state): State<AppState>) -> Response {
     Success::ok(data).with_flat("status", "ok").at(state.clock.now())
 }
 
-/// `GET /ready`: 503 without the database or on the way out; 200 and degraded without the main API.
+/// `GET /ready`: 503 without the database or on the way out; 200 and degraded without the main API or Redis.
 pub(super) async fn get_ready(State(state): State<AppState>) -> Response {
     let (database, main_api) = tokio::join!(database(&state), main_api(&state));
     let is_leaving = state.is_leaving.load(Ordering::Relaxed);
     let is_up = |dependency: &Value| dependency["status"] == "up";
-    let (status, code) = match (is_leaving, is_up(&database), is_up(&main_api)) {
+    let redis = redis(&state);
+    let is_whole = is_up(&main_api) && redis["status"] != "down";
+    let (status, code) = match (is_leaving, is_up(&database), is_whole) {
         (true, ..) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
         (_, false, _) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
         (.., false) => ("degraded", StatusCode::OK),
         _ => ("ready", StatusCode::OK),
     };
-    let redis = json!({"status": "unused", "latency_ms": null});
     let data = json!({
         "status": status,
         "dependencies": {"database": database, "redis": redis, "main_api": main_api},
@@ -56,6 +57,15 @@ pub(super) async fn database(state: &AppState) -> Value {
     let began = Instant::now();
     let answer = tokio::time::timeout(DATABASE_PATIENCE, state.chat.store().ping()).await;
     dependency(matches!(answer, Ok(Ok(()))), began.elapsed())
+}
+
+/// As of the last sign of life, at most two seconds ago.
+pub(super) fn redis(state: &AppState) -> Value {
+    let Some(redis) = &state.redis else { return json!({"status": "unused", "latency_ms": null}) };
+    match redis.latency() {
+        Some(latency) => dependency(true, latency),
+        None => json!({"status": "down", "latency_ms": null}),
+    }
 }
 
 pub(super) async fn main_api(state: &AppState) -> Value {

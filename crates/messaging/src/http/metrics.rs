@@ -91,7 +91,11 @@ async fn look(state: &AppState) -> Snapshot {
         users: state.chat.hub().count_users(),
         queued: state.chat.queued(),
         pool: state.chat.store().connections(),
-        dependencies: vec![dependency("database", &database), dependency("main_api", &main_api)],
+        dependencies: [("database", database), ("main_api", main_api), ("redis", health::redis(state))]
+            .iter()
+            .filter(|(_, told)| told["status"] != "unused")
+            .map(|(name, told)| dependency(name, told))
+            .collect(),
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     clock::Clock,
     errors::Error,
     identity::{Identity, MainApi},
+    shared::Redis,
     socket::Socket,
 };
 
@@ -46,6 +47,8 @@ pub struct AppState {
     pub identity: Identity,
     /// The main API, for its health.
     pub main_api: MainApi,
+    /// Redis, for its health, if there is one.
+    pub redis: Option<Redis>,
     /// The live connections.
     pub edge: Edge<Socket>,
     /// The time.

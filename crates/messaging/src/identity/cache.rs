@@ -1,6 +1,6 @@
 //! What the main API said of tokens lately, in this process.
 //!
-//! A second level that nodes share would sit beside the main API, inside the one flight per token
+//! A second level that nodes share (`shared`) sits beside the main API, inside the one flight per token
 //! (`mod.rs`); this level stays in front of it. Time of validity comes from the injected clock; the
 //! cache's own times only bound its memory.
 
@@ -95,6 +95,11 @@ impl TokenCache {
             && self.forgotten.stands(Subject::User(checked.profile.id), checked.asked_at)
     }
 
+    /// Nothing that is known so far stands.
+    pub(super) fn forget_all(&self) {
+        self.forgotten.note_all();
+    }
+
     pub(super) fn forget(&self, subject: Subject) {
         if let Subject::Token(key) = &subject {
             self.valid.invalidate(key);
@@ -136,6 +141,12 @@ impl Forgotten {
         } else {
             marks.by_subject.insert(subject, sequence);
         }
+    }
+
+    fn note_all(&self) {
+        let mut marks = self.marks.write();
+        marks.floor = self.sequence.fetch_add(1, Ordering::AcqRel) + 1;
+        marks.by_subject.clear();
     }
 
     fn stands(&self, subject: Subject, asked_at: u64) -> bool {

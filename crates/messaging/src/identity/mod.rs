@@ -11,9 +11,14 @@ mod jwt;
 pub mod main_api;
 pub mod profiles;
 mod saver;
+mod shared;
 mod token;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 pub use cards::{ProductCard, UserProfile};
 pub use main_api::MainApi;
@@ -23,15 +28,20 @@ pub use token::Token;
 use crate::{
     clock::{Clock, Timestamp},
     config::{Jwt, Secret},
+    delivery::bus::Bus,
     errors::Error,
     ids::UserId,
     metrics::{self, TokenLookUp},
+    shared::Redis,
+    storage::{Store, StoreError},
 };
 use cache::{Checked, Subject, TokenCache, Verdict};
 use flights::Flights;
 use jwt::JwtCheck;
 use main_api::{Unavailable, UserError};
+use shared::{Forgetting, SharedToken, SharedTokens};
 use token::TokenKey;
+use tokio::sync::broadcast;
 
 /// The shortest that an answer is remembered: a token at its very end would otherwise be asked about
 /// again and again by those that re-validate when it expires.
@@ -63,6 +73,8 @@ struct Inner {
     directory: Directory,
     jwt: JwtCheck,
     cache: TokenCache,
+    /// What other nodes know.
+    shared: Option<(SharedTokens, Bus)>,
     flights: Flights<TokenKey, Result<Arc<Checked>, UserError>>,
     key: [u8; 32],
     ttl: Duration,
@@ -80,8 +92,24 @@ impl Identity {
         ttl: Duration,
         clock: Clock,
     ) -> Self {
-        Self {
+        Self::new_shared(main_api, directory, jwt, key, ttl, clock, None)
+    }
+
+    /// The same, with what other nodes know: `key` must then be theirs too.
+    pub fn new_shared(
+        main_api: MainApi,
+        directory: Directory,
+        jwt: &Jwt,
+        key: [u8; 32],
+        ttl: Duration,
+        clock: Clock,
+        shared: Option<(Redis, Bus)>,
+    ) -> Self {
+        let heard = shared.as_ref().and_then(|(_, bus)| bus.broadcasts());
+        let shared = shared.map(|(redis, bus)| (SharedTokens::new(redis, ttl), bus));
+        let identity = Self {
             inner: Arc::new(Inner {
+                shared,
                 main_api,
                 directory,
                 jwt: JwtCheck::new(jwt),
@@ -91,7 +119,11 @@ impl Identity {
                 ttl,
                 clock,
             }),
+        };
+        if let Some(heard) = heard {
+            tokio::spawn(forget_what_others_forget(Arc::downgrade(&identity.inner), heard));
         }
+        identity
     }
 
     /// Whose token this is; one leading `Bearer ` is taken off.
@@ -134,16 +166,33 @@ impl Identity {
         Err(Error::AuthUnavailable { retry_after: AT_LEAST })
     }
 
-    /// Forgets what is known of this token: the next call asks the main API.
+    /// Forgets what is known of this token, on all nodes that can be reached: the next call asks the
+    /// main API.
     pub fn forget(&self, token: &str) {
         if let Some(token) = Token::parse(token) {
-            self.inner.cache.forget(Subject::Token(TokenKey::new(&self.inner.key, &token)));
+            self.forget_everywhere(Forgetting::Token(TokenKey::new(&self.inner.key, &token)));
         }
     }
 
-    /// Forgets what is known of all of this user's tokens.
+    /// Forgets what is known of all of this user's tokens, on all nodes that can be reached.
     pub fn forget_user(&self, user: UserId) {
-        self.inner.cache.forget(Subject::User(user));
+        self.forget_everywhere(Forgetting::User(user));
+    }
+
+    fn forget_everywhere(&self, forgetting: Forgetting) {
+        self.inner.forget(forgetting);
+        if self.inner.shared.is_some() {
+            let inner = Arc::clone(&self.inner);
+            tokio::spawn(async move {
+                let Some((tokens, bus)) = &inner.shared else { return };
+                // First where others would look it up again.
+                match forgetting {
+                    Forgetting::Token(token) => tokens.forget(&token).await,
+                    Forgetting::User(user) => tokens.forget_user(user, inner.clock.now()).await,
+                }
+                bus.broadcast(forgetting.line());
+            });
+        }
     }
 }
 
@@ -162,6 +211,16 @@ impl Inner {
             Verdict::Unknown => {}
         }
         let asked_at = self.cache.sequence();
+        let began = self.clock.now();
+        if let Some((tokens, _)) = &self.shared
+            && let Some(known) = tokens.get(&key, began).await
+        {
+            let expires_at = known.expires_at().min(self.expiry(&token, began));
+            let profile = Arc::new(known.into_profile());
+            let checked = Arc::new(Checked { profile, expires_at, asked_at });
+            self.cache.put(key, Arc::clone(&checked));
+            return Ok(checked);
+        }
         let answer = self.main_api.user(&token).await;
         let now = self.clock.now();
         match answer {
@@ -169,9 +228,13 @@ impl Inner {
                 let profile = self.directory.learn_user(profile);
                 let checked = Arc::new(Checked { profile, expires_at: self.expiry(&token, now), asked_at });
                 self.cache.put(key, Arc::clone(&checked));
+                self.share(key, &checked, began).await;
                 Ok(checked)
             }
             Err(UserError::Invalid) => {
+                if let Some((tokens, _)) = &self.shared {
+                    tokens.forget(&key).await;
+                }
                 self.cache.put_refused(key, now);
                 Err(UserError::Invalid)
             }
@@ -182,11 +245,41 @@ impl Inner {
         }
     }
 
+    async fn share(&self, key: TokenKey, checked: &Checked, began: Timestamp) {
+        let Some((tokens, _)) = &self.shared else { return };
+        let shared = SharedToken::new(&checked.profile, checked.expires_at, began);
+        tokens.put(&key, &shared, self.clock.now()).await;
+        // It may have been forgotten while it was on its way there.
+        if !self.cache.stands(&key, checked) {
+            tokens.forget(&key).await;
+        }
+    }
+
+    fn forget(&self, forgetting: Forgetting) {
+        self.cache.forget(match forgetting {
+            Forgetting::Token(token) => Subject::Token(token),
+            Forgetting::User(user) => Subject::User(user),
+        });
+    }
+
     /// `min(REDIS_TTL, exp)`.
     fn expiry(&self, token: &Token, now: Timestamp) -> Timestamp {
         let latest = now.plus(self.ttl);
         let end = self.jwt.check(token.expose(), now).ok().flatten().unwrap_or(latest);
         latest.min(end.max(now.plus(AT_LEAST)))
+    }
+}
+
+async fn forget_what_others_forget(weak: Weak<Inner>, mut heard: broadcast::Receiver<Arc<str>>) {
+    loop {
+        let line = heard.recv().await;
+        let Some(inner) = weak.upgrade() else { return };
+        match line {
+            Ok(line) => Forgetting::parse(&line).into_iter().for_each(|forgetting| inner.forget(forgetting)),
+            // Whoever was meant may be anybody.
+            Err(broadcast::error::RecvError::Lagged(_)) => inner.cache.forget_all(),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
     }
 }
 
@@ -201,14 +294,26 @@ fn caller(checked: &Checked, token: Token) -> Arc<Caller> {
 
 /// The key under which nodes that share a secret know tokens alike; others make one of their own.
 pub fn cache_key(secret: Option<&Secret>) -> [u8; 32] {
-    use hmac::{Hmac, Mac};
     match secret {
-        Some(secret) => {
-            let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.expose().as_bytes())
-                .expect("HMAC takes a key of any length");
-            mac.update(b"rented-messaging token cache");
-            mac.finalize().into_bytes().into()
-        }
+        Some(secret) => derived_key(secret.expose()),
         None => rand::random(),
     }
+}
+
+/// The key for nodes that share a Redis: derived from the secret, or else made once and kept in the
+/// database, so that all of them know tokens alike.
+pub async fn shared_cache_key(secret: Option<&Secret>, store: &Store) -> Result<[u8; 32], StoreError> {
+    if secret.is_some() {
+        return Ok(cache_key(secret));
+    }
+    let made = || uuid::Uuid::new_v4().simple().to_string() + &uuid::Uuid::new_v4().simple().to_string();
+    Ok(derived_key(&store.setting("token_cache_key", made).await?))
+}
+
+fn derived_key(secret: &str) -> [u8; 32] {
+    use hmac::{Hmac, Mac};
+    let mut mac =
+        Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(b"rented-messaging token cache");
+    mac.finalize().into_bytes().into()
 }

@@ -19,11 +19,13 @@ use super::{
     flights::Flights,
     main_api::{LookUpError, MainApi, Unavailable},
     saver::Saver,
+    shared::{Dated, SharedCards},
     token::Token,
 };
 use crate::{
     clock::{Clock, Timestamp},
     ids::{ProductId, UserId},
+    shared::Redis,
     storage::{
         Store,
         profiles::{ProductRow, ProfileRow},
@@ -63,6 +65,8 @@ struct Inner {
     ttl: Duration,
     clock: Clock,
     saver: Saver,
+    /// Users and products that all nodes know.
+    shared: Option<(SharedCards, SharedCards)>,
     users: Shelf<UserId, UserProfile>,
     products: Shelf<ProductId, ProductCard>,
     /// Products that some caller may not see, until then. Says nothing of other callers.
@@ -75,9 +79,26 @@ struct Inner {
 impl Directory {
     /// `ttl` (`REDIS_TTL`) is the age from which the main API is asked again.
     pub fn new(store: Store, main_api: MainApi, ttl: Duration, clock: Clock) -> Self {
+        Self::new_shared(store, main_api, ttl, clock, None)
+    }
+
+    /// The same, with what other nodes learned: through `redis`, where there is one.
+    pub fn new_shared(
+        store: Store,
+        main_api: MainApi,
+        ttl: Duration,
+        clock: Clock,
+        redis: Option<&Redis>,
+    ) -> Self {
+        let shared = redis.map(|redis| {
+            let cards = |kind| SharedCards::new(redis.clone(), kind, ttl);
+            (cards("profile"), cards("product"))
+        });
+        let saved = shared.as_ref().map(|(profiles, _)| profiles.clone());
         Self {
             inner: Arc::new(Inner {
-                saver: Saver::new(store.clone(), ttl),
+                saver: Saver::new(store.clone(), ttl, clock.clone(), saved),
+                shared,
                 store,
                 main_api,
                 ttl,
@@ -258,25 +279,37 @@ impl Inner {
         let card = Arc::new(product.card);
         let refreshed_at = self.clock.now();
         self.products.put(id, Known { value: Arc::clone(&card), refreshed_at });
-        if let Err(error) = self.store.upsert_product(&product_row(&card, refreshed_at)).await {
+        let row = product_row(&card, refreshed_at);
+        if let Some((_, shared)) = &self.shared {
+            shared.put_behind(vec![(id, Dated::of_product(&row))], refreshed_at);
+        }
+        if let Err(error) = self.store.upsert_product(&row).await {
             tracing::warn!(product_id = %id, error = %error, "a product could not be saved");
         }
         ProductLookUp::Known(card)
     }
 
     async fn load_users(&self, ids: &[UserId], now: Timestamp) -> HashMap<UserId, Arc<Known<UserProfile>>> {
-        let (mut found, missing) = self.users.find(ids, now);
+        let (mut found, mut missing) = self.users.find(ids, now);
+        let known = |row: ProfileRow| {
+            let value = UserProfile { id: row.id, name: row.name, avatar_url: row.avatar_url };
+            self.users.put_older(row.id, Known { value: Arc::new(value), refreshed_at: row.refreshed_at })
+        };
+        if let Some((shared, _)) = self.shared.as_ref().filter(|_| !missing.is_empty()) {
+            let cards = shared.get(&missing).await.into_iter();
+            found.extend(cards.map(|(id, card): (_, Dated<_>)| (id, known(card.into_profile(id)))));
+            missing.retain(|id| !found.contains_key(id));
+        }
         if missing.is_empty() {
             return found;
         }
         match self.store.load_profiles(&missing).await {
             Ok(rows) => {
-                for row in rows {
-                    let value =
-                        Arc::new(UserProfile { id: row.id, name: row.name, avatar_url: row.avatar_url });
-                    let known = self.users.put_older(row.id, Known { value, refreshed_at: row.refreshed_at });
-                    found.insert(row.id, known);
+                if let Some((shared, _)) = &self.shared {
+                    let cards: Vec<_> = rows.iter().map(|row| (row.id, Dated::of_profile(row))).collect();
+                    shared.put_behind(cards, now);
                 }
+                found.extend(rows.into_iter().map(|row| (row.id, known(row))));
                 self.users.miss(missing.into_iter().filter(|id| !found.contains_key(id)), now);
             }
             Err(error) => tracing::warn!(error = %error, "profiles could not be loaded"),
@@ -289,17 +322,26 @@ impl Inner {
         ids: &[ProductId],
         now: Timestamp,
     ) -> HashMap<ProductId, Arc<Known<ProductCard>>> {
-        let (mut found, missing) = self.products.find(ids, now);
+        let (mut found, mut missing) = self.products.find(ids, now);
+        let known = |row: ProductRow| {
+            let (id, refreshed_at) = (row.id, row.refreshed_at);
+            self.products.put_older(id, Known { value: Arc::new(product_card(row)), refreshed_at })
+        };
+        if let Some((_, shared)) = self.shared.as_ref().filter(|_| !missing.is_empty()) {
+            let cards = shared.get(&missing).await.into_iter();
+            found.extend(cards.map(|(id, card): (_, Dated<_>)| (id, known(card.into_product(id)))));
+            missing.retain(|id| !found.contains_key(id));
+        }
         if missing.is_empty() {
             return found;
         }
         match self.store.load_products(&missing).await {
             Ok(rows) => {
-                for row in rows {
-                    let (id, refreshed_at) = (row.id, row.refreshed_at);
-                    let value = Arc::new(product_card(row));
-                    found.insert(id, self.products.put_older(id, Known { value, refreshed_at }));
+                if let Some((_, shared)) = &self.shared {
+                    let cards: Vec<_> = rows.iter().map(|row| (row.id, Dated::of_product(row))).collect();
+                    shared.put_behind(cards, now);
                 }
+                found.extend(rows.into_iter().map(|row| (row.id, known(row))));
                 self.products.miss(missing.into_iter().filter(|id| !found.contains_key(id)), now);
             }
             Err(error) => tracing::warn!(error = %error, "products could not be loaded"),

@@ -8,7 +8,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use super::shared::{Dated, SharedCards};
 use crate::{
+    clock::Clock,
     ids::UserId,
     storage::{Store, StoreError, profiles::ProfileRow},
 };
@@ -25,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Saver {
     store: Store,
     ttl: Duration,
+    clock: Clock,
+    shared: Option<SharedCards>,
     queue: Arc<Mutex<Queue>>,
 }
 
@@ -36,8 +40,9 @@ struct Queue {
 
 impl Saver {
     /// A profile that is in the database as it is, and younger than `ttl`, is not written again.
-    pub(super) fn new(store: Store, ttl: Duration) -> Self {
-        Self { store, ttl, queue: Arc::default() }
+    /// `shared` gets all of them.
+    pub(super) fn new(store: Store, ttl: Duration, clock: Clock, shared: Option<SharedCards>) -> Self {
+        Self { store, ttl, clock, shared, queue: Arc::default() }
     }
 
     /// Saves a profile soon.
@@ -55,6 +60,10 @@ impl Saver {
 
     async fn run(self) {
         while let Some(batch) = self.next_batch() {
+            if let Some(shared) = &self.shared {
+                let cards: Vec<_> = batch.iter().map(|row| (row.id, Dated::of_profile(row))).collect();
+                shared.put(&cards, self.clock.now()).await;
+            }
             if let Err(error) = self.write(&batch).await {
                 tracing::warn!(profiles = batch.len(), error = %error, "profiles could not be saved yet");
                 self.put_back(batch);

@@ -63,6 +63,20 @@ impl TokenKey {
         mac.update(token.expose().as_bytes());
         Self(mac.finalize().into_bytes().into())
     }
+
+    /// Reads what `Display` writes.
+    pub(super) fn parse(hex: &str) -> Option<Self> {
+        let digits: Vec<u8> =
+            hex.chars().map(|digit| digit.to_digit(16)?.try_into().ok()).collect::<Option<_>>()?;
+        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+        if digits.len() == 64 { Some(Self(bytes.try_into().ok()?)) } else { None }
+    }
+}
+
+impl fmt::Display for TokenKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
 }
 
 #[cfg(test)]

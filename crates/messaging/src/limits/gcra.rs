@@ -2,7 +2,7 @@
 //!
 //! A bucket is one number, the time at which it would be full again (the "theoretical arrival time").
 //! Taking a token moves it one interval on; if that reaches further than the burst allows, the request
-//! is refused and nothing moves. One number and no timer, so the same few lines can run in Redis.
+//! is refused and nothing moves. One number and no timer, so the same few lines run in Redis (`shared`).
 //! (The crate `governor` keeps its own clock and its own map; neither takes ours.)
 
 use std::time::Duration;
@@ -28,10 +28,32 @@ impl Quota {
         Some(Self { per_minute, burst: burst.max(1), interval: interval.max(1) })
     }
 
+    /// Microseconds per token.
+    pub(super) const fn interval(self) -> i64 {
+        self.interval
+    }
+
     /// How far a bucket may reach into the future when its last token is taken.
-    fn window(self) -> i64 {
+    pub(super) fn window(self) -> i64 {
         // At most 60 s × 2³²: no overflow.
         self.interval * i64::from(self.burst)
+    }
+
+    /// The outcome for a bucket that is full again `ahead` microseconds from now.
+    pub(super) fn decision(self, allowed: bool, full_at: i64, ahead: i64, now: Timestamp) -> Decision {
+        let room = self.window().saturating_sub(ahead);
+        // What the next request finds: how far it would reach beyond the burst.
+        let wait = self.interval.saturating_sub(room).max(0);
+        Decision {
+            allowed,
+            full_at,
+            rate_limit: RateLimit {
+                limit: self.per_minute,
+                remaining: u32::try_from(room / self.interval).unwrap_or(u32::MAX),
+                retry_after: whole_millis(wait),
+                resets_at: now.plus(whole_millis(ahead)),
+            },
+        }
     }
 }
 
@@ -58,19 +80,7 @@ pub fn decide(full_at: i64, now: Timestamp, quota: Quota) -> Decision {
     let allowed = taken <= latest;
     let full_at = if allowed { taken } else { current };
 
-    let remaining = (latest - full_at) / quota.interval;
-    // What the next request finds: how far it would reach beyond the burst.
-    let wait = full_at.saturating_add(quota.interval).saturating_sub(latest).max(0);
-    Decision {
-        allowed,
-        full_at,
-        rate_limit: RateLimit {
-            limit: quota.per_minute,
-            remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
-            retry_after: whole_millis(wait),
-            resets_at: now.plus(whole_millis(full_at - now_micros)),
-        },
-    }
+    quota.decision(allowed, full_at, full_at.saturating_sub(now_micros), now)
 }
 
 /// Rounded up to the clock's step, so that whoever waits so long finds a token.

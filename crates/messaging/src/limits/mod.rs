@@ -1,21 +1,23 @@
 //! How much a user may do a minute, over all transports (contract section 3 rule 5).
 //!
 //! Owns the token buckets: one per user and kind. `gcra` has the arithmetic, pure; `buckets` keeps the
-//! state of this process. Callers take a token and pass the refusal on; what a kind covers is decided
+//! state of this process, `shared` that of all nodes. Callers take a token and pass the refusal on; what a kind covers is decided
 //! by them.
 
 mod buckets;
 mod gcra;
+mod shared;
 
 use std::sync::Arc;
 
-use self::buckets::Buckets;
 pub use self::gcra::{Decision, Quota, decide};
+use self::{buckets::Buckets, shared::SharedBuckets};
 use crate::{
     clock::Clock,
     errors::{Error, RateLimit, Result},
     ids::UserId,
     metrics,
+    shared::Redis,
 };
 
 /// What is counted, each in its own bucket.
@@ -94,19 +96,39 @@ pub struct Limits {
     clock: Clock,
     quotas: [Option<Quota>; Kind::ALL.len()],
     buckets: Arc<Buckets>,
+    shared: Option<Arc<SharedBuckets>>,
 }
 
 impl Limits {
     /// Full buckets for everybody.
     pub fn new(settings: &Settings, clock: Clock) -> Self {
-        Self { clock, quotas: Kind::ALL.map(|kind| settings.quota(kind)), buckets: Arc::default() }
+        let quotas = Kind::ALL.map(|kind| settings.quota(kind));
+        Self { clock, quotas, buckets: Arc::default(), shared: None }
+    }
+
+    /// The same buckets for all nodes that share this Redis. While it is away, or slow, each node goes on with its
+    /// own, which know what was taken here.
+    #[must_use]
+    pub fn shared(mut self, redis: Redis) -> Self {
+        self.shared = Some(Arc::new(SharedBuckets::new(redis)));
+        self
     }
 
     /// Takes a token, or refuses with [`Error::RateLimited`]; `None` where there is no limit.
     ///
-    /// It waits for nothing today; a bucket shared by all nodes is asked over the network.
+    /// A shared bucket is waited for, but not long.
     pub async fn take(&self, user: UserId, kind: Kind) -> Result<Option<RateLimit>> {
-        self.check(user, kind)
+        let Some(quota) = self.quotas[kind as usize] else { return Ok(None) };
+        let Some(shared) = &self.shared else { return self.check(user, kind) };
+        let Ok(decision) = shared.take((user, kind), quota, self.clock.now()).await else {
+            return self.check(user, kind);
+        };
+        if !decision.allowed {
+            return Err(Error::RateLimited(decision.rate_limit));
+        }
+        // Whatever it says: it is asked when Redis is away.
+        let _ = self.check(user, kind);
+        Ok(Some(decision.rate_limit))
     }
 
     /// [`Limits::take`] from the buckets of this process.

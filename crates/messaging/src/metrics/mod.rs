@@ -83,6 +83,8 @@ pub struct Metrics {
     delivery_seconds: Histogram,
     events_delivered: Counter,
     stream_gaps: Counter,
+    publications: Counter,
+    publications_lost: Counter,
     live_events: LazyCounters<2>,
     requests: LazyCounters<3>,
     request_seconds: Histograms<2>,
@@ -140,6 +142,16 @@ impl Metrics {
                 all,
                 "messaging_stream_gaps",
                 "Gaps in users' streams that were filled from their logs",
+            ),
+            publications: series::counter(
+                all,
+                "messaging_publications",
+                "Publications to other nodes through Redis, each with all that came together for a user",
+            ),
+            publications_lost: series::counter(
+                all,
+                "messaging_publications_lost",
+                "Events that could not be published; other nodes read them from the log",
             ),
             live_events: LazyCounters::new(
                 all,
@@ -246,6 +258,16 @@ impl Metrics {
     /// A user's stream has a gap, which is filled from the log.
     pub fn stream_gap(&self) {
         self.stream_gaps.inc();
+    }
+
+    /// So much was published to other nodes.
+    pub fn published(&self, publications: usize) {
+        self.publications.inc_by(publications as u64);
+    }
+
+    /// Something could not be published.
+    pub fn publication_lost(&self) {
+        self.publications_lost.inc();
     }
 
     /// An event of a client was answered. Clients make names up: only those that exist may come here.

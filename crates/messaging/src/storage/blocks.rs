@@ -54,11 +54,13 @@ impl Store {
                 connection.lock_conversations(&ids).await?;
             }
             let changed = if blocks {
-                let count: i64 = sqlx::query_scalar("select count(*) from blocks where blocker_id = $1 and blocked_id <> $2")
-                    .bind(blocker)
-                    .bind(other)
-                    .fetch_one(&mut *connection)
-                    .await?;
+                let count: i64 = sqlx::query_scalar(
+                    "select count(*) from blocks where blocker_id = $1 and blocked_id <> $2",
+                )
+                .bind(blocker)
+                .bind(other)
+                .fetch_one(&mut *connection)
+                .await?;
                 if count >= MAX_BLOCKS {
                     return Ok(Err(Error::Conflict("You have blocked too many users; unblock one first.".into())));
                 }

@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Database, Result, Store, StoreOptions, on};
+use super::{Database, Result, Store, StoreOptions, on, pool::TimedPool};
 use crate::clock::Clock;
 
 static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
@@ -77,12 +77,19 @@ impl Store {
                 .acquire_timeout(options.timeout)
                 .idle_timeout(Duration::from_secs(600))
         };
+        // Batches differ in nothing but their arrays: planning each anew cost a fifth of PostgreSQL's time.
+        let batches = connect.clone().options([("plan_cache_mode", "force_generic_plan")]);
         let write = pool(writers, options.pool_min.min(2))
-            .connect_with(connect.clone())
+            .connect_with(batches)
             .await
             .map_err(|error| OpenError::Unreachable(error.to_string()))?;
         let read = pool(readers, options.pool_min.saturating_sub(2).max(1)).connect_lazy_with(connect);
-        Ok(Database::Postgres { write, read })
+        // The server's own time-out comes first, with a reason.
+        let patience = options.timeout + Duration::from_millis(500);
+        Ok(Database::Postgres {
+            write: TimedPool::new(write, patience),
+            read: TimedPool::new(read, patience),
+        })
     }
 
     async fn connect_sqlite(options: &StoreOptions) -> Result<Database, OpenError> {
@@ -123,7 +130,7 @@ impl Store {
     async fn migrate(&self) -> Result<(), OpenError> {
         let outcome = match &self.database {
             // sqlx holds an advisory lock meanwhile: two nodes that start together migrate once.
-            Database::Postgres { write, .. } => POSTGRES.run(write).await,
+            Database::Postgres { write, .. } => POSTGRES.run(&**write).await,
             Database::Sqlite { write, .. } => SQLITE.run(write).await,
         };
         outcome.map_err(|error| match error {

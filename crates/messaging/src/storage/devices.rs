@@ -68,7 +68,8 @@ impl Store {
                 .await?;
             // Somebody else on the same device from now on: the token goes with them.
             let registered: DeviceRow = sqlx::query_as(
-                "insert into devices as d (user_id, token, device_type, device_id, app_version, created_at, last_used_at)
+                "insert into devices as d
+                     (user_id, token, device_type, device_id, app_version, created_at, last_used_at)
                  values ($1, $2, $3, $4, $5, $6, $6)
                  on conflict (token) do update set user_id = $1, device_type = $3, device_id = $4, app_version = $5,
                      created_at = case when d.user_id = $1 then d.created_at else $6 end, last_used_at = $6

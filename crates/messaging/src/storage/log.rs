@@ -54,7 +54,8 @@ impl EventKind {
         }
     }
 
-    fn from_stored(number: i32) -> Option<Self> {
+    /// The kind that is stored as this number.
+    pub(crate) fn from_stored(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as i32 == number)
     }
 }

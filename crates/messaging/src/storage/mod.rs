@@ -15,6 +15,7 @@ pub mod devices;
 pub mod flags;
 pub mod log;
 pub mod messages;
+mod pool;
 mod postgres;
 pub mod preferences;
 pub mod presence;
@@ -27,7 +28,8 @@ mod sqlite;
 use std::time::Duration;
 
 pub use connect::OpenError;
-use sqlx::{PgPool, SqlitePool};
+use pool::TimedPool;
+use sqlx::SqlitePool;
 
 use crate::{clock::Clock, errors::Error};
 
@@ -42,8 +44,8 @@ pub struct Store {
 enum Database {
     Postgres {
         /// For statements that change something: readers cannot starve it.
-        write: PgPool,
-        read: PgPool,
+        write: TimedPool,
+        read: TimedPool,
     },
     Sqlite {
         /// One connection: SQLite has one writer, and waiting here is cheaper than `SQLITE_BUSY`.
@@ -104,11 +106,15 @@ use in_transaction;
 /// Collisions are rare and short: so many attempts outlive any of them.
 const ATTEMPTS: u32 = 6;
 
-/// Tries a transaction again when it got into another one's way.
+/// Longer than a statement may take at the longest: past it the server does not answer at all.
+const TRANSACTION_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tries a transaction again when it got into another one's way, and gives up one that does not end.
 async fn retried<T, F: Future<Output = Result<T>>>(attempt: impl Fn() -> F) -> Result<T> {
     let mut attempts = 1;
     loop {
-        match attempt().await {
+        let outcome = tokio::time::timeout(TRANSACTION_PATIENCE, attempt()).await;
+        match outcome.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))) {
             Err(StoreError::Collision(error)) if attempts < ATTEMPTS => {
                 tracing::debug!(%error, attempts, "a change collided and is tried again");
                 attempts += 1;

@@ -10,6 +10,7 @@ mod preferences;
 mod reactions;
 mod reconcile;
 mod search;
+mod speed;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

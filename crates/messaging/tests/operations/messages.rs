@@ -6,6 +6,7 @@ use messaging::{
     chat::{EditMessage, MarkRead},
     errors::Error,
     ids::MessageId,
+    storage::attachments::FileRecord,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ on_both_databases!(
     a_deleted_unread_message_no_longer_counts,
     a_counter_that_drifted_is_not_driven_below_zero,
     a_deleted_message_is_quoted_without_its_words,
+    the_file_of_a_deleted_message_is_gone_at_once,
     live_connections_of_both_hear_of_an_edit_and_a_deletion,
 );
 
@@ -207,6 +209,30 @@ async fn a_deleted_message_is_quoted_without_its_words(database: TestDatabase) {
     world.chat.delete_message(&caller(ANNA), id).await.unwrap();
     let quoted = world.seen(ANNA, conversation, reply).await["reply_to"].clone();
     assert_eq!(quoted, json!({"id": id, "sender_id": ANNA, "type": "text", "content": ""}));
+}
+
+async fn the_file_of_a_deleted_message_is_gone_at_once(database: TestDatabase) {
+    let world = World::new(database).await;
+    let record = FileRecord {
+        name: "plan.txt".into(),
+        mime_type: "text/plain".into(),
+        size: 4,
+        width: None,
+        height: None,
+        storage_key: "ab/plan".into(),
+        thumbnail_key: None,
+        sha256: "0".repeat(64),
+    };
+    let file = world.store.insert_attachment(ANNA, &record).await.unwrap();
+    let body = json!({"receiver_id": BEN, "type": "file", "attachment_id": file});
+    let id = world.send(ANNA, body.clone()).await.unwrap();
+    assert_eq!(world.chat.visible_file(BEN, file).await.unwrap(), record);
+    world.chat.delete_message(&caller(ANNA), id).await.unwrap();
+    for user in [ANNA, BEN] {
+        assert_eq!(code(world.chat.visible_file(user, file).await), "NOT_FOUND");
+    }
+    assert_eq!(code(world.chat.linked_file(file).await), "NOT_FOUND", "nor by a link that has not expired");
+    assert_eq!(refused_field(world.send(ANNA, body).await), "attachment_id");
 }
 
 async fn live_connections_of_both_hear_of_an_edit_and_a_deletion(database: TestDatabase) {

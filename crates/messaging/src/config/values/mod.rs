@@ -53,6 +53,18 @@ pub(super) fn user_path(value: &str) -> Result<String, String> {
     }
 }
 
+/// What keys and channels begin with.
+pub(super) fn redis_prefix(value: &str) -> Result<String, String> {
+    // Braces would put all keys of a cluster into one slot.
+    let fits = value.len() <= 64
+        && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}' | b'*' | b'?'));
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err("must be at most 64 visible ASCII characters without {, }, * and ?.".to_owned())
+    }
+}
+
 /// What to log, as `tracing` directives.
 pub(super) fn log_level(value: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
