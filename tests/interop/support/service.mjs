@@ -23,6 +23,13 @@ const NO_LIMITS = {
   RATE_LIMIT_CONVERSATIONS: '0',
 };
 
+// A suite that hangs ends itself; the longest takes two minutes on an idle machine.
+const SUITE_MS = 15 * 60_000;
+setTimeout(() => {
+  console.error(`${process.argv[1]} is not done after ${SUITE_MS / 60_000} minutes`);
+  process.exit(1);
+}, SUITE_MS).unref();
+
 const running = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
