@@ -99,7 +99,7 @@ async fn main() -> ExitCode {
         .route("/ws", mount(|edge, request| Box::pin(async move { edge.plain(request).await })));
     let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let served = async {
-        let listener = tokio::net::TcpListener::bind(addr).await?;
+        let listener = edge::listen(addr)?;
         edge::serve(listener, ServeConfig::default(), router, std::future::pending()).await
     };
     match served.await {

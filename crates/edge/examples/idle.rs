@@ -19,7 +19,7 @@ use edge::{
     Refusal, ServeConfig,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 #[global_allocator]
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "its output is its purpose: the port, for the process that measures")]
 async fn serve() {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a port is free");
+    let listener = edge::listen((Ipv4Addr::UNSPECIFIED, 0).into()).expect("a port is free");
     println!("{}", listener.local_addr().expect("a bound socket has an address").port());
     let config = EdgeConfig { max_unauthenticated_per_ip: 0, ..EdgeConfig::default() };
     let edge = Edge::new(config, Arc::new(Quiet));
@@ -107,9 +107,10 @@ async fn measure(count: usize, seconds: u64, plain: bool) -> std::io::Result<()>
         if making.len() >= 200 {
             live.extend(making.join_next().await.transpose().map_err(std::io::Error::other)?.transpose()?);
         }
-        // A loopback address has 28,000 ports; several make room for more.
-        let source = Ipv4Addr::new(127, 0, 1, (n / 20_000) as u8 + 1);
-        making.spawn(connect(source, port, plain));
+        // One address has 28,000 ports towards another; every loopback address is the server's, and choosing
+        // another target costs the kernel nothing, unlike binding a source.
+        let target = Ipv4Addr::new(127, 0, 1, (n / 20_000) as u8 + 1);
+        making.spawn(connect(SocketAddr::from((target, port)), plain));
     }
     while let Some(made) = making.join_next().await {
         live.push(made.map_err(std::io::Error::other)??);
@@ -149,10 +150,8 @@ async fn measure(count: usize, seconds: u64, plain: bool) -> std::io::Result<()>
     Ok(())
 }
 
-async fn connect(source: Ipv4Addr, port: u16, plain: bool) -> std::io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((source, 0)))?;
-    let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+async fn connect(server: SocketAddr, plain: bool) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server).await?;
     let path = if plain { "/ws" } else { "/socket.io/?EIO=4&transport=websocket" };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

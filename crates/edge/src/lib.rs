@@ -10,7 +10,7 @@
 //! use axum::{Router, extract::Request, routing::any};
 //! use edge::{
 //!     BoxFuture, Client, ClientEvent, CloseReason, Edge, EdgeConfig, Event, Handled, Handler, Hello, Malformed,
-//!     Refusal, Reply, ServeConfig, serve,
+//!     Refusal, Reply, ServeConfig, listen, serve,
 //! };
 //!
 //! struct Echo;
@@ -50,7 +50,7 @@
 //!     "/socket.io/",
 //!     any(move |request: Request| async move { edge.socket_io(request).await }),
 //! );
-//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3001").await?;
+//! let listener = listen(([127, 0, 0, 1], 3001).into())?;
 //! serve(listener, ServeConfig::default(), router, std::future::pending()).await
 //! # }
 //! ```
@@ -83,5 +83,5 @@ pub use handler::{
 };
 pub use origins::Origins;
 pub use proxies::TrustedProxies;
-pub use serve::{Peer, ServeConfig, serve};
+pub use serve::{Peer, ServeConfig, listen, serve};
 pub use tls::{Tls, TlsError};

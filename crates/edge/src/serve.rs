@@ -16,7 +16,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
@@ -70,7 +70,25 @@ impl Default for ServeConfig {
     }
 }
 
-/// Serves the router on the listener until `shutdown` is done; then answers the requests under way and returns.
+/// How many finished handshakes the kernel keeps until they are accepted; it may allow fewer (`somaxconn`).
+///
+/// The usual 128 overflow when thousands of clients come back at once. What overflows is not refused but
+/// forgotten: the client believes itself connected and finds out by retransmissions, seconds later.
+const BACKLOG: u32 = 4096;
+
+/// A listener on that address with room for a crowd; the address may be in use by a connection that is ending.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves the router on the listener, best one made by [`listen`], until `shutdown` is done; then answers the
+/// requests under way and returns.
 ///
 /// Live connections are not waited for: shut the [`crate::Edge`] down first or beside this.
 pub async fn serve(

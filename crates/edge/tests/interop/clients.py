@@ -3,8 +3,9 @@
 usage: python clients.py http://localhost:PORT
 """
 
-import asyncio
+import queue
 import sys
+import time
 
 import socketio
 
@@ -18,55 +19,55 @@ def fact(name):
     print("ok ", name)
 
 
-async def check(transports):
+def check(transports):
     by = "python, " + " → ".join(transports)
-    client = socketio.AsyncClient(reconnection=False)
-    heard = asyncio.Queue()
+    client = socketio.Client(reconnection=False)
+    heard = queue.Queue()
 
     @client.on("auth")
-    async def auth(data):
-        await heard.put(("auth", data))
+    def auth(data):
+        heard.put(("auth", data))
 
     @client.on("message-back")
-    async def message_back(*args):
-        await heard.put(("message-back", args))
+    def message_back(*args):
+        heard.put(("message-back", args))
 
     @client.on("emit-with-ack")
-    async def emit_with_ack(*args):
-        await heard.put(("emit-with-ack", args))
+    def emit_with_ack(*args):
+        heard.put(("emit-with-ack", args))
         return "pong"
 
-    async def hear():
-        return await asyncio.wait_for(heard.get(), 5)
+    def hear():
+        return heard.get(timeout=5)
 
-    await client.connect(URL, auth={"token": "7|AbC"}, transports=transports)
-    assert await hear() == ("auth", {"token": "7|AbC"})
+    client.connect(URL, auth={"token": "7|AbC"}, transports=transports)
+    assert hear() == ("auth", {"token": "7|AbC"})
     fact(f"{by}: CONNECT carries the payload")
     # A handler takes exactly the arguments that were sent: nothing is added.
-    await client.emit("message", {"a": "é🚲"})
-    assert await hear() == ("message-back", ({"a": "é🚲"},))
-    await client.emit("message", b"\x00\xff")
-    assert await hear() == ("message-back", (b"\x00\xff",))
+    client.emit("message", {"a": "é🚲"})
+    assert hear() == ("message-back", ({"a": "é🚲"},))
+    client.emit("message", b"\x00\xff")
+    assert hear() == ("message-back", (b"\x00\xff",))
     fact(f"{by}: text and binary come back")
-    assert await client.call("message-with-ack", {"b": [1, 2]}) == {"b": [1, 2]}
-    assert await client.call("message-with-ack", b"\x07") == b"\x07"
-    await client.emit("emit-with-ack", 5)
-    assert await hear() == ("emit-with-ack", (5,))
-    assert await hear() == ("emit-with-ack", ("pong",))
+    assert client.call("message-with-ack", {"b": [1, 2]}) == {"b": [1, 2]}
+    assert client.call("message-with-ack", b"\x07") == b"\x07"
+    client.emit("emit-with-ack", 5)
+    assert hear() == ("emit-with-ack", (5,))
+    assert hear() == ("emit-with-ack", ("pong",))
     fact(f"{by}: acks go both ways")
-    await asyncio.sleep(1.2)
+    time.sleep(1.2)
     assert client.connected
     fact(f"{by}: heartbeats keep it alive")
-    await client.disconnect()
+    client.disconnect()
 
 
-async def main():
+def main():
     for transports in (["websocket"], ["polling"], ["polling", "websocket"]):
-        await check(transports)
+        check(transports)
 
 
 try:
-    asyncio.run(main())
+    main()
 except BaseException:
     print(f"{passed} passed, 1 failed")
     raise

@@ -42,18 +42,21 @@ async fn a_client_that_reads_nothing_is_closed_by_time_and_others_notice_nothing
     let clients = std::mem::take(&mut *server.service.clients.lock().unwrap());
     let event = Event::new("flood", format!("\"{}\"", "x".repeat(50_000)));
     let ping = Event::new("ping", "1");
-    let mut slowest = Duration::ZERO;
+    let mut times = Vec::new();
     while server.edge.stats().connections > 1 {
         clients.iter().for_each(|client| client.emit(&event));
         let start = Instant::now();
         good_client.emit(&ping);
         assert_eq!(good.text().await, r#"{"event":"ping","data":1}"#);
-        slowest = slowest.max(start.elapsed());
+        times.push(start.elapsed());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!(server.edge.stats().slow_consumers, 20);
-    // Far above what it is, far below what waiting for a stuck client would be.
-    assert!(slowest < Duration::from_millis(300), "{slowest:?}");
+    // Far above what it is, far below what waiting for a stuck client would be; the median, since the machine may
+    // be busy with other things.
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    assert!(median < Duration::from_millis(150), "{median:?} of {}", times.len());
 }
 
 #[tokio::test]

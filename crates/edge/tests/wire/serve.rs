@@ -103,6 +103,21 @@ async fn a_shutdown_answers_requests_under_way_and_takes_no_new_ones() {
     assert!(TcpStream::connect(addr).await.is_err());
 }
 
+/// With the usual backlog of 128, a crowd of reconnecting clients was forgotten by the kernel and waited seconds.
+#[tokio::test]
+async fn a_crowd_finds_room_before_it_is_accepted() {
+    let listener = edge::listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..400 {
+        let connect = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(addr));
+        crowd.push(connect.await.expect("there is room").unwrap());
+    }
+    for _ in 0..400 {
+        tokio::time::timeout(PATIENCE, listener.accept()).await.expect("none was forgotten").unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_router_is_told_the_peer() {
     let server = Server::start(config()).await;

@@ -236,13 +236,15 @@ async fn events_are_handled_one_after_the_other() {
 async fn later_replies_overlap_where_allowed_and_stay_in_order() {
     let server = Server::start(config()).await;
     let mut ws = server.socket_io_in().await;
-    ws.send_text("421[\"later\",120]").await;
-    ws.send_text("422[\"later_too\",0]").await;
+    ws.send_text("421[\"later_held\",1]").await;
+    ws.send_text("422[\"later\",0]").await;
     ws.send_text("423[\"echo\",3]").await;
     // The second is handed in while the first is under way, the third is not.
-    server.service.wait_for("event later_too").await;
+    server.service.wait_for("event later 0").await;
+    ws.expect_quiet(Duration::from_millis(50)).await;
     assert!(!server.service.noted("event echo 3"));
-    assert_eq!(ws.text().await, "431[120]");
+    server.service.permits.add_permits(1);
+    assert_eq!(ws.text().await, "431[1]");
     assert_eq!(ws.text().await, "432[0]");
     assert_eq!(ws.text().await, "433[3]");
 }
@@ -252,13 +254,16 @@ async fn reading_stops_at_the_limit_of_later_replies() {
     let server = Server::start(EdgeConfig { max_later: 2, ..config() }).await;
     let mut ws = server.socket_io_in().await;
     for id in 1..=3 {
-        ws.send_text(&format!("42{id}[\"later\",{}]", 100 + id)).await;
+        ws.send_text(&format!("42{id}[\"later_held\",{id}]")).await;
     }
-    server.service.wait_for("event later 102").await;
-    tokio::time::sleep(Duration::from_millis(30)).await;
-    assert!(!server.service.noted("event later 103"));
+    server.service.wait_for("event later_held 2").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!server.service.noted("event later_held 3"));
+    server.service.permits.add_permits(1);
+    server.service.wait_for("event later_held 3").await;
+    server.service.permits.add_permits(2);
     for id in 1..=3 {
-        assert_eq!(ws.text().await, format!("43{id}[{}]", 100 + id));
+        assert_eq!(ws.text().await, format!("43{id}[{id}]"));
     }
 }
 

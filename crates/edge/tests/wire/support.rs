@@ -2,7 +2,7 @@
 //!
 //! Owns nothing that is tested; the facts are in the test files beside it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,14 +16,15 @@ use edge::{
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Generous, so that a busy machine fails no test; what is awaited comes in milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Default)]
 pub(crate) struct Service {
+    /// A `later_held` is done when it gets one of these.
+    pub(crate) permits: Arc<Semaphore>,
     /// `connect 1`, `event echo`, `gone 1 Client`, …, in the order the calls came.
     pub(crate) log: Mutex<Vec<String>>,
     /// Clients that are in.
@@ -103,6 +104,13 @@ impl Handler for Service {
                     let (time, text) = (number(), event.data().to_owned());
                     return Handled::Later(Box::pin(async move {
                         tokio::time::sleep(Duration::from_millis(time)).await;
+                        Some(Reply::json(text))
+                    }));
+                }
+                "later_held" => {
+                    let (permits, text) = (Arc::clone(&self.permits), event.data().to_owned());
+                    return Handled::Later(Box::pin(async move {
+                        permits.acquire().await.unwrap().forget();
                         Some(Reply::json(text))
                     }));
                 }
@@ -218,9 +226,13 @@ impl Server {
     }
 
     pub(crate) async fn start_with(config: EdgeConfig, serve: ServeConfig) -> Self {
-        let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
+        let listener = edge::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let addr = listener.local_addr().unwrap();
-        let service = Arc::new(Service::default());
+        let service = Arc::new(Service {
+            permits: Arc::new(Semaphore::new(0)),
+            log: Mutex::default(),
+            clients: Mutex::default(),
+        });
         let edge = Edge::new(config, Arc::clone(&service));
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(edge::serve(listener, serve, router(&edge), async {

@@ -29,7 +29,7 @@ mod writer;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -109,8 +109,6 @@ struct Inner {
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
     typing: typing::Typing,
-    /// Unread counters that were found wrong since the start.
-    drift: AtomicU64,
 }
 
 impl Chat {
@@ -157,7 +155,6 @@ impl Chat {
                 presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
                 redis,
                 typing: typing::Typing::default(),
-                drift: AtomicU64::new(0),
                 store,
                 settings,
             }),

@@ -2,12 +2,12 @@
 //!
 //! Counters move in the transactions that cause it and should never drift; this finds out if they do.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
 use super::Chat;
-use crate::{errors::Result, storage::log::EventKind};
+use crate::{errors::Result, metrics, storage::log::EventKind};
 
 /// Counters looked at one after the other. A full history is read for each, so this is gentle: a
 /// hundred thousand conversations take some five hours.
@@ -54,7 +54,7 @@ impl Chat {
         for (conversation, user) in recounted.drifted {
             if let Some((said, counted)) = self.inner.store.repair_unread(conversation, user).await? {
                 repaired += 1;
-                self.inner.drift.fetch_add(1, Ordering::Relaxed);
+                metrics::get().drift_repaired();
                 tracing::error!(
                     conversation_id = conversation.0,
                     user_id = user.0,
@@ -67,10 +67,5 @@ impl Chat {
             }
         }
         Ok(Reconciled { checked: recounted.checked, repaired, next: recounted.next })
-    }
-
-    /// How many unread counters were found wrong and repaired since the start.
-    pub fn repaired_counters(&self) -> u64 {
-        self.inner.drift.load(Ordering::Relaxed)
     }
 }

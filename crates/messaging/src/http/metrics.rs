@@ -90,7 +90,6 @@ async fn look(state: &AppState) -> Snapshot {
         live: state.edge.stats(),
         users: state.chat.hub().count_users(),
         queued: state.chat.queued(),
-        drift_repairs: state.chat.repaired_counters(),
         pool: state.chat.store().connections(),
         dependencies: [("database", database), ("main_api", main_api), ("redis", health::redis(state))]
             .iter()

@@ -92,6 +92,7 @@ pub struct Metrics {
     main_api_requests: Counters<{ ANSWERS.len() }>,
     main_api_seconds: Histogram,
     rate_limited: Counters<{ Kind::ALL.len() }>,
+    drift_repairs: Counter,
 }
 
 impl Metrics {
@@ -197,6 +198,11 @@ impl Metrics {
                 "Requests and events refused by a rate limit",
                 "kind",
                 Kind::ALL.map(Kind::name),
+            ),
+            drift_repairs: series::counter(
+                all,
+                "messaging_drift_repairs",
+                "Unread counters that were found wrong and repaired",
             ),
             registry,
         }
@@ -309,6 +315,11 @@ impl Metrics {
     /// A rate limit refused something.
     pub fn rate_limited(&self, kind: Kind) {
         self.rate_limited.add(kind as usize, 1);
+    }
+
+    /// An unread counter was wrong and is repaired.
+    pub fn drift_repaired(&self) {
+        self.drift_repairs.inc();
     }
 
     /// Everything in the Prometheus text format: what was counted, how things stand, and the process.

@@ -28,8 +28,6 @@ pub struct Snapshot {
     pub users: usize,
     /// Messages and marks that wait for a writer.
     pub queued: usize,
-    /// Unread counters that were found wrong and repaired since the start.
-    pub drift_repairs: u64,
     /// Database connections in use and idle.
     pub pool: (u32, u32),
     /// The dependencies that the service has.
@@ -49,13 +47,6 @@ impl Snapshot {
         let queued = Gauge::<f64, AtomicU64>::default();
         queued.set(to_f64(self.queued as u64));
         registry.register("messaging_queue_depth", "Messages and marks that wait for a writer", queued);
-        let repairs = Counter::<u64>::default();
-        repairs.inc_by(self.drift_repairs);
-        registry.register(
-            "messaging_drift_repairs",
-            "Unread counters that were found wrong and repaired",
-            repairs,
-        );
         let pool = Gauges::default();
         for (state, count) in [("in_use", self.pool.0), ("idle", self.pool.1)] {
             pool.get_or_create(&vec![("state", state)]).set(f64::from(count));

@@ -77,8 +77,10 @@ impl Store {
                 .acquire_timeout(options.timeout)
                 .idle_timeout(Duration::from_secs(600))
         };
+        // Batches differ in nothing but their arrays: planning each anew cost a fifth of PostgreSQL's time.
+        let batches = connect.clone().options([("plan_cache_mode", "force_generic_plan")]);
         let write = pool(writers, options.pool_min.min(2))
-            .connect_with(connect.clone())
+            .connect_with(batches)
             .await
             .map_err(|error| OpenError::Unreachable(error.to_string()))?;
         let read = pool(readers, options.pool_min.saturating_sub(2).max(1)).connect_lazy_with(connect);
