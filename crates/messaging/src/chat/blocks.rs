@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What block and unblock answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct BlockAnswer {
     /// Whom it is about.
     pub user_id: UserId,
@@ -23,7 +23,8 @@ pub struct BlockAnswer {
 }
 
 /// Somebody whom the caller blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Block")]
 pub struct BlockView {
     /// Who it is.
     pub user_id: UserId,

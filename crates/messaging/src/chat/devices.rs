@@ -16,11 +16,13 @@ const MAX_TOKEN: usize = 4096;
 const MAX_NAME: usize = 200;
 
 /// A device as its owner sees it; never its token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Device")]
 pub struct DeviceView {
     /// The registration.
     pub id: i64,
     /// `android`, `ios` or `web`.
+    #[schemars(extend("enum" = ["android", "ios", "web"]))]
     pub device_type: String,
     /// What the app calls the device.
     pub device_id: Option<String>,
