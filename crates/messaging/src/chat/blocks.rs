@@ -51,6 +51,10 @@ impl Chat {
     }
 
     async fn set_block(&self, blocker: UserId, other: UserId, is_blocked: bool) -> Result<BlockAnswer> {
+        // An id that is none exists nowhere; whether one that could be does, only the main API knows.
+        if other.0 <= 0 {
+            return Err(Error::NotFound("User not found.".into()));
+        }
         let store = self.inner.store.clone();
         self.carry_out(async move { store.set_block(blocker, other, is_blocked).await }).await?;
         Ok(BlockAnswer { user_id: other, is_blocked })

@@ -83,6 +83,8 @@ impl ForgetDevice {
         let mut fields = Fields::parse(json)?;
         let has_token = fields.value("token").is_some() || fields.value("device_id").is_none();
         let device = if has_token {
+            // Not needed, but what is sent must be what it says it is.
+            name(&mut fields, "device_id", MAX_NAME);
             required_name(&mut fields, "token", MAX_TOKEN).map(KnownDevice::Token)
         } else {
             required_name(&mut fields, "device_id", MAX_NAME).map(KnownDevice::DeviceId)

@@ -111,7 +111,8 @@ fn conversations(schemas: &mut Schemas) -> Vec<Operation> {
 
 fn messages(schemas: &mut Schemas) -> Vec<Operation> {
     let message = || examples::json(&examples::message());
-    let place = || json!({"type": "integer", "format": "int64", "minimum": 0});
+    // Without a largest one: what is beyond it is clamped.
+    let place = || json!({"type": "integer", "minimum": 0});
     let operation =
         |id, summary| Operation::new(id, "Messages", summary).id("The message.", MESSAGE).refused(A_MESSAGE);
     let place_or_null = json!({"type": ["integer", "null"]});
@@ -223,7 +224,10 @@ fn people(schemas: &mut Schemas) -> Vec<Operation> {
         "description": "At most 200, separated by commas.", "example": [1, 2],
         "schema": {"type": "array", "items": requests::id(), "minItems": 1, "maxItems": 200}});
     let operation = |id, summary, description| {
-        Operation::new(id, "People", summary).describe(description).id("The user.", JANE)
+        Operation::new(id, "People", summary)
+            .describe(description)
+            .id("The user.", JANE)
+            .refused(&["NOT_FOUND"])
     };
     let answer = |is_blocked| examples::json(&BlockAnswer { user_id: JANE, is_blocked });
     vec![
@@ -283,7 +287,7 @@ fn notifications(schemas: &mut Schemas) -> Vec<Operation> {
             .ok_with::<PreferencesView>(schemas, preferences.clone()),
         Operation::new("put_preferences", "Notifications", "Change the caller's preferences")
             .describe("What is not named stays as it is.")
-            .body(requests::put_preferences(), preferences.clone())
+            .optional_body(requests::put_preferences(), preferences.clone())
             .ok_with::<PreferencesView>(schemas, preferences),
     ]);
     operations

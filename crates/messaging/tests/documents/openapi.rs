@@ -215,6 +215,12 @@ async fn people(driver: &Driver) {
     driver.refused(403, "BLOCKED", BEN, "POST", "/api/messages", body).await;
     driver.call(200, ANNA, "DELETE", "/api/users/2/block", Value::Null).await;
     driver.refused(422, "VALIDATION_FAILED", ANNA, "POST", "/api/users/1/block", Value::Null).await;
+    for nobody in ["0", "-736", "9223372036854775808"] {
+        for method in ["POST", "DELETE"] {
+            let path = format!("/api/users/{nobody}/block");
+            driver.refused(404, "NOT_FOUND", ANNA, method, &path, Value::Null).await;
+        }
+    }
     driver.refused(422, "VALIDATION_FAILED", ANNA, "GET", "/api/presence?user_ids=x", Value::Null).await;
 }
 
@@ -228,6 +234,8 @@ async fn notifications(driver: &Driver) {
         driver.call(200, ANNA, "DELETE", path, json!({"token": device["token"]})).await;
         driver.refused(422, "VALIDATION_FAILED", ANNA, "POST", path, json!({"token": "x"})).await;
         driver.refused(422, "VALIDATION_FAILED", ANNA, "DELETE", path, json!({})).await;
+        let half = json!({"token": "x", "device_id": {}});
+        driver.refused(422, "VALIDATION_FAILED", ANNA, "DELETE", path, half).await;
     }
     let path = "/api/notifications/preferences";
     driver.get(200, ANNA, path).await;
