@@ -244,6 +244,21 @@ impl Error {
         }
         details
     }
+
+    /// The body of a refused request (contract section 1).
+    pub fn body(&self, request_id: &str, now: Timestamp) -> Value {
+        let message = self.message();
+        let mut body = json!({
+            "success": false,
+            "error": {"code": self.code(), "message": message, "details": self.details()},
+            "message": message,
+            "meta": {"timestamp": now, "request_id": request_id},
+        });
+        if let Self::Validation(fields) = self {
+            body["errors"] = json!(fields);
+        }
+        body
+    }
 }
 
 /// Seconds for `Retry-After`: rounded up, at least one, so that a client never comes too early.

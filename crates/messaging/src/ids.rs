@@ -11,10 +11,11 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
+            schemars::JsonSchema,
         )]
         #[serde(transparent)]
         #[sqlx(transparent)]
-        pub struct $name(pub i64);
+        pub struct $name(#[schemars(range(min = 1))] pub i64);
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod content;
 pub mod delivery;
 pub mod demo;
+pub mod documents;
 pub mod errors;
 pub mod files;
 pub mod http;

@@ -48,7 +48,7 @@ impl Serialize for TimeOfDay {
 }
 
 /// From `start` to `end` of each day, past midnight where `end` is the smaller one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct QuietHours {
     start: TimeOfDay,
     end: TimeOfDay,

@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError, Origins},
     delivery::bus::Bus,
+    documents,
     files::{Files, FilesOptions, Signer, signing_key},
     http::{self, AppState, MetricsAccess, RequestLimits},
     identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
@@ -171,6 +172,7 @@ pub async fn run(
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
         metrics_access: MetricsAccess::of(&config),
+        documents: documents::all(config.server.public_url.as_deref()),
     };
     let _metrics = serve_metrics(&config, &state).await?;
     let router = http::router(state, origins(&config), page);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What block and unblock answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct BlockAnswer {
     /// Whom it is about.
     pub user_id: UserId,
@@ -23,7 +23,8 @@ pub struct BlockAnswer {
 }
 
 /// Somebody whom the caller blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Block")]
 pub struct BlockView {
     /// Who it is.
     pub user_id: UserId,
@@ -50,6 +51,10 @@ impl Chat {
     }
 
     async fn set_block(&self, blocker: UserId, other: UserId, is_blocked: bool) -> Result<BlockAnswer> {
+        // An id that is none exists nowhere; whether one that could be does, only the main API knows.
+        if other.0 <= 0 {
+            return Err(Error::NotFound("User not found.".into()));
+        }
         let store = self.inner.store.clone();
         self.carry_out(async move { store.set_block(blocker, other, is_blocked).await }).await?;
         Ok(BlockAnswer { user_id: other, is_blocked })

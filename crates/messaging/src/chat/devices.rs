@@ -16,11 +16,13 @@ const MAX_TOKEN: usize = 4096;
 const MAX_NAME: usize = 200;
 
 /// A device as its owner sees it; never its token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Device")]
 pub struct DeviceView {
     /// The registration.
     pub id: i64,
     /// `android`, `ios` or `web`.
+    #[schemars(extend("enum" = ["android", "ios", "web"]))]
     pub device_type: String,
     /// What the app calls the device.
     pub device_id: Option<String>,
@@ -81,6 +83,8 @@ impl ForgetDevice {
         let mut fields = Fields::parse(json)?;
         let has_token = fields.value("token").is_some() || fields.value("device_id").is_none();
         let device = if has_token {
+            // Not needed, but what is sent must be what it says it is.
+            name(&mut fields, "device_id", MAX_NAME);
             required_name(&mut fields, "token", MAX_TOKEN).map(KnownDevice::Token)
         } else {
             required_name(&mut fields, "device_id", MAX_NAME).map(KnownDevice::DeviceId)

@@ -25,9 +25,25 @@ use crate::{
     },
 };
 
+/// The events that are told once and not kept; the others are [`EventKind`]s.
+pub const TRANSIENT_EVENTS: [&str; 7] = [
+    "authenticated",
+    "message_sent",
+    "user_typing",
+    "user_presence",
+    "unread_count",
+    "sync_required",
+    "error",
+];
+
 /// The app takes an event's name from the frame and all else from its one argument.
 pub fn event(name: &'static str, data: &impl Serialize) -> Event {
+    debug_assert!(is_known(name), "{name} is in no list of events, so that the documents lack it");
     Event::new(name, to_json(data))
+}
+
+fn is_known(name: &str) -> bool {
+    TRANSIENT_EVENTS.contains(&name) || EventKind::ALL.iter().any(|kind| kind.name() == name)
 }
 
 /// JSON text of something that cannot fail to be written.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// More messages than this at once belong into `up_to_id`.
-const MAX_IDS: usize = 1000;
+pub const MAX_IDS: usize = 1000;
 
 /// A JSON object whose fields are read one by one; what is wrong with them adds up.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ pub use conversations::MuteConversation;
 pub use devices::{DeviceView, ForgetDevice, RegisterDevice};
 pub use edit::{EditMessage, parse_message};
 pub use files::UploadPermit;
-pub use input::{Fields, MarkRead, SendMessage};
+pub use input::{Fields, MAX_IDS, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
 pub use preferences::{PreferencesView, PutPreferences};
 pub use presence::PresenceView;

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// A person's preferences.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Preferences")]
 pub struct PreferencesView {
     /// Push to their devices.
     pub push: bool,

@@ -102,7 +102,8 @@ impl Presence {
 }
 
 /// A user's presence for somebody who shares a conversation with them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Presence")]
 pub struct PresenceView {
     /// Who.
     pub user_id: UserId,

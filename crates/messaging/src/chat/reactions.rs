@@ -21,7 +21,7 @@ use crate::{
 const MAX_KINDS: usize = 20;
 
 /// What adding and removing a reaction answer: the data of `message_reaction`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ReactionAnswer {
     /// Under which message.
     pub message_id: MessageId,
@@ -38,7 +38,7 @@ pub struct ReactionAnswer {
 }
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReactionAction {
     /// One more.

@@ -17,7 +17,7 @@ use crate::{
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a mark changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ReadAnswer {
     /// Where.
     pub conversation_id: ConversationId,

@@ -23,7 +23,7 @@ pub struct SearchMessages {
 }
 
 /// A message that contains what was looked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct SearchHit {
     /// The message.
     #[serde(flatten)]

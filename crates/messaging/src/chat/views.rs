@@ -20,7 +20,7 @@ use crate::{
 const PREVIEW_CHARS: usize = 140;
 
 /// How far a message came; never backwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageStatus {
     /// It is stored.
@@ -44,7 +44,8 @@ impl MessageStatus {
 }
 
 /// A message as everybody sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Message")]
 pub struct MessageView {
     /// The message.
     pub id: MessageId,
@@ -66,8 +67,10 @@ pub struct MessageView {
     /// The uploaded file.
     pub attachment: Option<AttachmentView>,
     /// What the client sent along.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub metadata: Option<Box<RawValue>>,
     /// The offer.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub offer: Option<Box<RawValue>>,
     /// The message answered.
     pub reply_to: Option<ReplyView>,
@@ -92,7 +95,8 @@ pub struct MessageView {
 }
 
 /// An uploaded file; both links are signed and expire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Attachment")]
 pub struct AttachmentView {
     /// The file.
     pub id: AttachmentId,
@@ -113,7 +117,8 @@ pub struct AttachmentView {
 }
 
 /// A quoted message as it is now.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "ReplyTo")]
 pub struct ReplyView {
     /// The quoted message.
     pub id: MessageId,
@@ -121,13 +126,15 @@ pub struct ReplyView {
     pub sender_id: UserId,
     /// What it is.
     #[serde(rename = "type")]
+    #[schemars(with = "MessageType")]
     pub kind: String,
     /// Its first characters; empty once deleted.
     pub content: String,
 }
 
 /// One emoji under a message.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Reaction")]
 pub struct ReactionView {
     /// The emoji.
     pub emoji: String,
@@ -229,7 +236,8 @@ pub fn reactions(json: &str) -> Vec<ReactionView> {
 }
 
 /// A conversation as one of its users sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Conversation")]
 pub struct ConversationView {
     /// The conversation.
     pub id: ConversationId,
@@ -263,7 +271,8 @@ pub struct ConversationView {
 }
 
 /// The other user of a conversation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "OtherUser")]
 pub struct OtherUserView {
     /// Name and picture.
     #[serde(flatten)]
@@ -275,7 +284,8 @@ pub struct OtherUserView {
 }
 
 /// The newest message of a conversation, in short.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[schemars(rename = "LastMessage")]
 pub struct LastMessageView {
     /// The message.
     pub id: MessageId,
@@ -283,6 +293,7 @@ pub struct LastMessageView {
     pub content: String,
     /// What it is.
     #[serde(rename = "type")]
+    #[schemars(with = "MessageType")]
     pub kind: String,
     /// Who wrote it.
     pub sender_id: UserId,

@@ -18,7 +18,7 @@ const MAX_CHARACTERS: usize = 200;
 const MAX_HIGHLIGHTS: usize = 100;
 
 /// Where a text was found, in code points of the original.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Highlight {
     /// The first code point, from 0.
     pub start: usize,

@@ -23,8 +23,20 @@ const MAX_WAITING: usize = 512;
 const MAX_JOINED: usize = 50;
 
 /// What a user wants others to see of them (contract 4.3 `presence_update`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "PresenceStatus")]
 pub enum Status {
     /// Not here.
     Offline,

@@ -7,9 +7,8 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
     response::Response,
 };
-use serde_json::json;
 
-use super::{AppState, body::JsonText, envelope::Success};
+use super::{AppState, answers::TokenAnswer, body::JsonText, envelope::Success};
 use crate::{chat::Fields, errors::Error, identity::Caller};
 
 /// The caller, known by the request's bearer.
@@ -39,12 +38,14 @@ pub(super) async fn validate_token(State(state): State<AppState>, body: JsonText
         fields.refuse("token", "The token field is required.");
     }
     let token = fields.finish(token)?;
-    let (valid, user_id, user) = match state.identity.authenticate(&token).await {
-        Ok(caller) => (true, json!(caller.user_id), json!(caller.profile)),
-        Err(Error::Unauthenticated) => (false, json!(null), json!(null)),
+    let caller = match state.identity.authenticate(&token).await {
+        Ok(caller) => Some(caller),
+        Err(Error::Unauthenticated) => None,
         Err(error) => return Err(error),
     };
-    let data = json!({"valid": valid, "user_id": user_id, "user": user});
+    let user = caller.as_ref().map(|caller| &*caller.profile);
+    let data = TokenAnswer { valid: caller.is_some(), user_id: user.map(|user| user.id), user };
+    let (valid, user_id) = (data.valid, data.user_id);
     Ok(Success::ok(data)
         .with_flat("valid", valid)
         .with_flat("user_id", user_id)

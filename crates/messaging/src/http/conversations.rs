@@ -1,10 +1,10 @@
 //! `/api/conversations`.
 
 use axum::{extract::State, http::StatusCode, response::Response};
-use serde_json::json;
 
 use super::{
     AppState,
+    answers::UnreadCount,
     auth::Authenticated,
     body::JsonText,
     envelope::Success,
@@ -43,7 +43,7 @@ pub(super) async fn count_unread(
     Authenticated(caller): Authenticated,
 ) -> Result<Response, Error> {
     let unread_count = state.chat.unread_count(caller.user_id).await?;
-    Ok(Success::ok(json!({"unread_count": unread_count}))
+    Ok(Success::ok(UnreadCount { unread_count })
         .with_flat("unread_count", unread_count)
         .at(state.clock.now()))
 }

@@ -174,17 +174,7 @@ pub(super) async fn finish(State(state): State<AppState>, request: Request, next
 }
 
 fn error_response(error: &Error, id: &RequestId, now: Timestamp) -> Response {
-    let message = error.message();
-    let mut body = json!({
-        "success": false,
-        "error": {"code": error.code(), "message": message, "details": error.details()},
-        "message": message,
-        "meta": {"timestamp": now, "request_id": id.0},
-    });
-    if let Error::Validation(fields) = error {
-        body["errors"] = json!(fields);
-    }
-    let mut response = (error.status(), body.to_string()).into_response();
+    let mut response = (error.status(), error.body(&id.0, now).to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
     if let Some(retry_after) = error.retry_after() {

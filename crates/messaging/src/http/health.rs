@@ -8,14 +8,14 @@ use std::{
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde_json::{Value, json};
 
-use super::{AppState, envelope::Success};
+use super::{AppState, answers::HealthAnswer, envelope::Success};
 
 /// A database that takes longer than this to say yes is as good as away.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /health`: always 200 while the process answers at all.
 pub(super) async fn get_health(State(state): State<AppState>) -> Response {
-    let data = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")});
+    let data = HealthAnswer { status: "ok", version: env!("CARGO_PKG_VERSION") };
     Success::ok(data).with_flat("status", "ok").at(state.clock.now())
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{
     AppState,
+    answers::{SyncAnswer, SyncEvent},
     auth::Authenticated,
     body::JsonText,
     envelope::Success,
@@ -135,20 +136,19 @@ pub(super) async fn sync_events(
     let limit = query.positive("limit", 500)?.unwrap_or(100);
     let Some(since) = query.integer("since", 0, i64::MAX)? else {
         let last_event_seq = state.chat.last_event_seq(caller.user_id).await?;
-        return Ok(Success::ok(json!({"last_event_seq": last_event_seq})).at(state.clock.now()));
+        let data = SyncAnswer { events: None, last_event_seq, has_more: None };
+        return Ok(Success::ok(data).at(state.clock.now()));
     };
     let part = state.chat.sync(caller.user_id, since, limit).await?;
-    let events: Vec<_> = part
-        .events
-        .into_iter()
-        .map(|stored| {
-            json!({
-                "event": stored.kind.name(),
-                "event_seq": stored.event_seq,
-                "data": serde_json::from_str::<serde_json::Value>(&stored.data).unwrap_or_default(),
-            })
-        })
-        .collect();
-    let data = json!({"events": events, "last_event_seq": part.last_event_seq, "has_more": part.has_more});
+    let events = part.events.into_iter().map(|stored| SyncEvent {
+        event: stored.kind.name(),
+        event_seq: stored.event_seq,
+        data: raw(stored.data),
+    });
+    let data = SyncAnswer {
+        events: Some(events.collect()),
+        last_event_seq: part.last_event_seq,
+        has_more: Some(part.has_more),
+    };
     Ok(Success::ok(data).at(state.clock.now()))
 }

@@ -1,14 +1,17 @@
-//! REST: every route, in one list. Handlers decode, call `chat`, encode; rules live there.
+//! REST: `routes` is the one list of all routes. Handlers decode, call `chat`, encode; rules live there.
 
+pub mod answers;
 mod auth;
 mod body;
 mod conversations;
+mod documents;
 mod envelope;
 mod files;
 mod health;
 mod messages;
 mod metrics;
 mod params;
+mod routes;
 mod users;
 
 use std::{
@@ -22,7 +25,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
     response::Response,
-    routing::{any, delete, get, post, put},
+    routing::any,
 };
 use edge::{Edge, Origins};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -36,7 +39,9 @@ use crate::{
     socket::Socket,
 };
 
+pub use documents::Documents;
 pub use metrics::{MetricsAccess, metrics_router};
+pub use routes::{ROUTES, Route};
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +64,8 @@ pub struct AppState {
     pub is_leaving: Arc<AtomicBool>,
     /// Who may read metrics.
     pub metrics_access: MetricsAccess,
+    /// What the service says of itself.
+    pub documents: Documents,
 }
 
 /// How large and how slow a request's body may be.
@@ -72,43 +79,7 @@ pub struct RequestLimits {
 
 /// All routes of the service; `page` has further ones for a browser.
 pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
-    let rest = Router::new()
-        .route("/auth/validate-token", post(auth::validate_token))
-        .route("/api/conversations", get(conversations::list_conversations))
-        .route("/api/conversations/unread/count", get(conversations::count_unread))
-        .route(
-            "/api/conversations/{id}",
-            get(conversations::get_conversation).delete(conversations::delete_conversation),
-        )
-        .route("/api/conversations/{id}/read", post(conversations::read_conversation))
-        .route("/api/conversations/{id}/archive", post(conversations::archive_conversation))
-        .route("/api/conversations/{id}/unarchive", post(conversations::unarchive_conversation))
-        .route("/api/conversations/{id}/mute", post(conversations::mute_conversation))
-        .route("/api/conversations/{id}/unmute", post(conversations::unmute_conversation))
-        .route("/api/conversations/{id}/messages", get(messages::list_messages))
-        .route("/api/messages", post(messages::send_message))
-        .route("/api/messages/search", get(messages::search_messages))
-        .route("/api/messages/{id}", put(messages::edit_message).delete(messages::delete_message))
-        .route("/api/messages/{id}/reactions", post(messages::add_reaction))
-        .route("/api/messages/{id}/reactions/{emoji}", delete(messages::remove_reaction))
-        .route("/api/users/{id}/block", post(users::block_user).delete(users::unblock_user))
-        .route("/api/blocks", get(users::list_blocks))
-        .route(
-            "/api/devices",
-            get(users::list_devices).post(users::register_device).delete(users::forget_device),
-        )
-        .route(
-            "/api/fcm/token",
-            get(users::list_devices).post(users::register_device).delete(users::forget_device),
-        )
-        .route("/api/notifications/preferences", get(users::get_preferences).put(users::put_preferences))
-        .route("/api/uploads", post(files::upload_file))
-        .route("/files/{id}/{name}", get(files::get_file))
-        .route("/api/sync", get(messages::sync_events))
-        .route("/api/presence", get(users::get_presence))
-        .route("/health", get(health::get_health))
-        .route("/ready", get(health::get_ready))
-        .route("/metrics", get(metrics::get_metrics))
+    let rest = routes::router()
         .with_state(state.clone())
         .merge(page)
         .fallback(not_found)

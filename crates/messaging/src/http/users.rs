@@ -1,10 +1,10 @@
 //! What a user sees and wants of others, and of the service: presence, blocks, devices, preferences.
 
 use axum::{extract::State, response::Response};
-use serde_json::json;
 
 use super::{
     AppState,
+    answers::ForgetAnswer,
     auth::Authenticated,
     body::JsonText,
     envelope::Success,
@@ -87,7 +87,7 @@ pub(super) async fn forget_device(
     body: JsonText,
 ) -> Result<Response, Error> {
     let removed = state.chat.forget_device(&caller, &ForgetDevice::parse(&body.0)?).await?;
-    Ok(Success::ok(json!({"removed": removed})).at(state.clock.now()))
+    Ok(Success::ok(ForgetAnswer { removed }).at(state.clock.now()))
 }
 
 /// `GET /api/notifications/preferences`

@@ -31,7 +31,8 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 7] = [
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
         Self::MessageReceived,
         Self::MessageUpdated,
         Self::MessageDeleted,

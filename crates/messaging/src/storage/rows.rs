@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What a message is (contract section 1); `system` and `offer` come from the main API only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageType {
     /// Words.

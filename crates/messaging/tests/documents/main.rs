@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod asyncapi;
+mod contract;
 mod metrics;
+mod openapi;
 mod service;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "these tests look at the database through the public door alone")]

@@ -88,69 +88,93 @@ impl TestService {
     }
 }
 
-/// What a client heard: the name of an event or `ack`, and its data.
-pub(crate) type Heard = (String, Value);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Plain,
     SocketIo,
 }
 
-/// A live connection that notes all it hears.
+/// A message of the wire: the name that the document has for it, and what stood in the frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) name: String,
+    /// The one object that an event or ack carries.
+    pub(crate) data: Value,
+    /// All that the dialect writes.
+    pub(crate) payload: Value,
+}
+
+/// A live connection that notes all it says and hears.
 pub(crate) struct Live {
     dialect: Dialect,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    acks: u64,
-    pub(crate) heard: Vec<Heard>,
+    /// The events that asked for an ack, whose numbers are their places.
+    asked: Vec<String>,
+    pub(crate) said: Vec<Frame>,
+    pub(crate) heard: Vec<Frame>,
 }
 
 impl Live {
     pub(crate) async fn connect(service: &TestService, dialect: Dialect, token: &str) -> Self {
-        let mut live = Self::open(service, dialect, token, "").await;
+        let mut live = Self::open(service, dialect, json!({"token": token})).await;
         live.wait_for("authenticated").await;
         live
     }
 
-    /// Opens a connection; an empty token introduces nobody.
-    pub(crate) async fn open(service: &TestService, dialect: Dialect, token: &str, since: &str) -> Self {
+    /// Opens a connection that introduces itself with `token` and `since`, if they are there.
+    pub(crate) async fn open(service: &TestService, dialect: Dialect, introduction: Value) -> Self {
         let base = service.base.replacen("http", "ws", 1);
-        let query = format!("token={}&since={since}", token.replace('|', "%7C"));
         let url = match dialect {
-            Dialect::Plain => format!("{base}/ws?{query}"),
-            Dialect::SocketIo => format!("{base}/socket.io/?EIO=4&transport=websocket&{query}"),
+            Dialect::Plain => {
+                let token = introduction["token"].as_str().unwrap_or_default().replace('|', "%7C");
+                let since =
+                    introduction["since"].as_i64().map_or_else(String::new, |since| since.to_string());
+                format!("{base}/ws?token={token}&since={since}")
+            }
+            Dialect::SocketIo => format!("{base}/socket.io/?EIO=4&transport=websocket"),
         };
         let (socket, _) = timeout(PATIENCE, tokio_tungstenite::connect_async(url)).await.unwrap().unwrap();
-        let mut live = Self { dialect, socket, acks: 0, heard: Vec::new() };
+        let mut live = Self { dialect, socket, asked: Vec::new(), said: Vec::new(), heard: Vec::new() };
         if dialect == Dialect::SocketIo {
-            live.say("40".into()).await;
+            live.say("CONNECT", &introduction, introduction.clone(), format!("40{introduction}")).await;
         }
         live
     }
 
-    async fn say(&mut self, text: String) {
+    async fn say(&mut self, name: &str, data: &Value, payload: Value, text: String) {
+        self.said.push(Frame { name: name.to_owned(), data: data.clone(), payload });
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
     /// Sends an event and waits for its ack.
     pub(crate) async fn ask(&mut self, event: &str, data: Value) -> Value {
-        self.acks += 1;
-        let number = self.acks;
+        let number = self.asked.len();
+        self.asked.push(event.to_owned());
         match self.dialect {
             Dialect::Plain => {
-                self.say(json!({"event": event, "data": data, "ref": number}).to_string()).await;
+                let frame = json!({"event": event, "data": data, "ref": number});
+                self.say(event, &data, frame.clone(), frame.to_string()).await;
             }
-            Dialect::SocketIo => self.say(format!("42{number}{}", json!([event, data]))).await,
+            Dialect::SocketIo => {
+                let frame = json!([event, data]);
+                self.say(event, &data, frame.clone(), format!("42{number}{frame}")).await;
+            }
         }
-        let name = format!("ack {number}");
-        self.wait_for(&name).await
+        let before = self.heard.len();
+        let ack = format!("{event}.ack");
+        loop {
+            assert!(self.hear().await, "the connection ended before {ack}");
+            if let Some(frame) = self.heard[before..].iter().find(|frame| frame.name == ack) {
+                return frame.data.clone();
+            }
+        }
     }
 
     /// The data of the newest event of this name, once there is one.
     pub(crate) async fn wait_for(&mut self, name: &str) -> Value {
         loop {
-            if let Some((_, data)) = self.heard.iter().rfind(|(heard, _)| heard == name) {
-                return data.clone();
+            if let Some(frame) = self.heard.iter().rfind(|frame| frame.name == name) {
+                return frame.data.clone();
             }
             assert!(self.hear().await, "the connection ended before {name}: {:?}", self.heard);
         }
@@ -158,40 +182,49 @@ impl Live {
 
     /// Notes what comes next; `false` at the end.
     pub(crate) async fn hear(&mut self) -> bool {
-        let next = timeout(PATIENCE, self.socket.next()).await.expect("something is heard");
-        let text = match next {
-            Some(Ok(Message::Text(text))) => text.to_string(),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return true,
+        let next = timeout(PATIENCE, self.socket.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("nothing more came after {:?}", self.heard));
+        match next {
+            Some(Ok(Message::Text(text))) => self.note(&text).await,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
             Some(Ok(other)) => panic!("nothing else is sent: {other:?}"),
-        };
-        match self.dialect {
-            Dialect::Plain => {
-                let frame: Value = serde_json::from_str(&text).unwrap();
-                let name = match frame.get("ref") {
-                    Some(number) => format!("ack {number}"),
-                    None => frame["event"].as_str().unwrap().to_owned(),
-                };
-                self.heard.push((name, frame["data"].clone()));
-            }
-            Dialect::SocketIo => self.hear_packet(&text).await,
         }
         true
     }
 
-    async fn hear_packet(&mut self, text: &str) {
-        if text == "2" {
-            self.say("3".into()).await;
-        } else if let Some(packet) = text.strip_prefix("42") {
-            let [name, data]: [Value; 2] = serde_json::from_str(packet).unwrap();
-            self.heard.push((name.as_str().unwrap().to_owned(), data));
-        } else if let Some(packet) = text.strip_prefix("43") {
-            let (number, data) = packet.split_at(packet.find('[').unwrap());
-            let [data]: [Value; 1] = serde_json::from_str(data).unwrap();
-            self.heard.push((format!("ack {number}"), data));
-        } else if let Some(refusal) = text.strip_prefix("44") {
-            self.heard.push(("connect_error".into(), serde_json::from_str(refusal).unwrap()));
-        }
+    async fn note(&mut self, text: &str) {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let (name, data, payload) = match self.dialect {
+            Dialect::Plain => {
+                let frame = parse(text);
+                let name = match frame.get("ref").and_then(Value::as_u64) {
+                    Some(number) => self.ack_of(usize::try_from(number).unwrap()),
+                    None => frame["event"].as_str().unwrap().to_owned(),
+                };
+                (name, frame["data"].clone(), frame)
+            }
+            Dialect::SocketIo => match text.split_at(text.len().min(2)) {
+                ("2", _) => return self.socket.send(Message::text("3")).await.unwrap(),
+                ("42", packet) => {
+                    let frame = parse(packet);
+                    (frame[0].as_str().unwrap().to_owned(), frame[1].clone(), frame)
+                }
+                ("43", packet) => {
+                    let (number, frame) = packet.split_at(packet.find('[').unwrap());
+                    let frame = parse(frame);
+                    (self.ack_of(number.parse().unwrap()), frame[0].clone(), frame)
+                }
+                ("44", packet) => ("CONNECT_ERROR".to_owned(), parse(packet), parse(packet)),
+                // The handshakes of Engine.IO and Socket.IO.
+                _ => return,
+            },
+        };
+        self.heard.push(Frame { name, data, payload });
+    }
+
+    fn ack_of(&self, number: usize) -> String {
+        format!("{}.ack", self.asked[number])
     }
 }
 
