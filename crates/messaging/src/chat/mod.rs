@@ -1,7 +1,7 @@
 //! Every rule, once: what a user may do and see, on whichever transport.
 //!
 //! The only caller of `storage`; publishes after the commit. `http` and `socket` decode, call one
-//! method here and encode. Each file is one capability; background work is in [`tasks`].
+//! method here and encode. Each file is one capability; background work is in `tasks`.
 
 mod blocks;
 mod changes;
