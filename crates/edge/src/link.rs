@@ -37,6 +37,19 @@ impl Outgoing {
             Self::Text(bytes) | Self::Binary(bytes) | Self::Frames(bytes) => bytes.len(),
         }
     }
+
+    /// How many Engine.IO packets it is.
+    fn packets(&self) -> usize {
+        match self {
+            Self::Event(event) => 1 + event.attachments().len(),
+            Self::Text(_) | Self::Binary(_) | Self::Frames(_) => 1,
+        }
+    }
+
+    /// Engine.IO's close.
+    fn is_close(&self) -> bool {
+        matches!(self, Self::Text(text) if text.as_ref() == b"1")
+    }
 }
 
 /// What is held back while a client is being let in: its CONNECT reply goes first.
@@ -248,6 +261,35 @@ impl Link {
             let Some(item) = out.queue.pop_front() else { break };
             taken += item.len(self.dialect);
             items -= 1;
+            each(item);
+        }
+        if out.queue.is_empty() && out.queue.capacity() > 0 {
+            out.queue = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Takes what one polling body carries: up to `packets` packets or about `bytes` bytes. Says how many bytes it took.
+    ///
+    /// The close of the connection never stands behind anything in one body: JavaScript's client closes as soon as
+    /// it reads it, and drops the events before it that it has not handed on yet.
+    pub(crate) fn take_body(
+        &self,
+        mut packets: usize,
+        bytes: usize,
+        mut each: impl FnMut(Outgoing),
+    ) -> usize {
+        let mut out = self.out.lock();
+        let mut taken = 0;
+        while taken < bytes {
+            let Some(item) = out.queue.front() else { break };
+            let weight = item.packets();
+            if taken > 0 && (weight > packets || item.is_close()) {
+                break;
+            }
+            let Some(item) = out.queue.pop_front() else { break };
+            taken += item.len(self.dialect);
+            packets = packets.saturating_sub(weight);
             each(item);
         }
         if out.queue.is_empty() && out.queue.capacity() > 0 {

@@ -11,8 +11,9 @@ use crate::handler::{Dialect, Handler};
 use crate::handshake;
 use crate::link::Outgoing;
 
-/// How many things, and about how many bytes, one poll carries.
-const POLL_ITEMS: usize = 1000;
+/// How many packets one poll carries: python-engineio refuses a body of more.
+const POLL_PACKETS: usize = 16;
+/// About how many bytes one poll carries.
 const POLL_BYTES: usize = 256 * 1024;
 
 impl<H: Handler> Driver<H> {
@@ -67,7 +68,7 @@ impl<H: Handler> Driver<H> {
         };
         self.write_due = NEVER;
         let mut payload = Encoder::default();
-        let taken = link.take(0, POLL_ITEMS, POLL_BYTES, |item| match item {
+        let taken = link.take_body(POLL_PACKETS, POLL_BYTES, |item| match item {
             Outgoing::Event(event) => {
                 payload.text(frame::payload(event.frames(Dialect::SocketIo)));
                 event.attachments().iter().for_each(|attachment| payload.binary(attachment));

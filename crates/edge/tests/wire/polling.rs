@@ -214,8 +214,28 @@ async fn last_words_go_with_the_next_poll() {
     server.http("GET", &path, "", "").await;
     let (status, body) = server.http("GET", &path, "", "").await;
     assert_eq!(status, 200);
-    assert_eq!(body, "42[\"error\",{\"code\":\"UNAUTHENTICATED\"}]\x1e41\x1e1");
+    // The close comes alone: JavaScript's client would drop what stands before it in the same body.
+    assert_eq!(body, "42[\"error\",{\"code\":\"UNAUTHENTICATED\"}]\x1e41");
+    assert_eq!(server.http("GET", &path, "", "").await, (200, "1".into()));
     server.service.wait_for("gone / Unauthenticated").await;
+}
+
+#[tokio::test]
+async fn a_body_has_no_more_packets_than_clients_take() {
+    let server = Server::start(config()).await;
+    let path = open(&server, SOCKET_IO).await;
+    server.http("POST", &path, "", "40").await;
+    server.http("GET", &path, "", "").await;
+    let burst: Vec<_> = (0..40).map(|n| format!("42[\"message\",{n}]")).collect();
+    server.http("POST", &path, "", &burst.join("\x1e")).await;
+    let mut bodies = Vec::new();
+    while bodies.iter().map(|body: &String| body.split('\x1e').count()).sum::<usize>() < 40 {
+        bodies.push(server.http("GET", &path, "", "").await.1);
+    }
+    assert!(bodies.iter().all(|body| body.split('\x1e').count() <= 16), "python-engineio takes 16");
+    let heard = bodies.join("\x1e");
+    let expected: Vec<_> = (0..40).map(|n| format!("42[\"message-back\",{n}]")).collect();
+    assert_eq!(heard, expected.join("\x1e"));
 }
 
 #[tokio::test]
