@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// A packet of a client, borrowed from its text.
 #[derive(Debug)]
@@ -103,15 +103,44 @@ pub fn parse(text: &str) -> Result<Packet<'_>, BadPacket> {
         }
         b'1' if id.is_none() && json.is_empty() => Ok(Packet::Disconnect { namespace }),
         b'2' | b'5' => {
-            let Elements { name, args } = serde_json::from_str(json).map_err(|_| BadPacket)?;
+            let Elements { name, args }: Elements = serde_json::from_str(json).map_err(|_| BadPacket)?;
+            check_placeholders(binary, &args, attachments)?;
             Ok(Packet::Event { namespace, id, attachments, name, args })
         }
         b'3' | b'6' => {
             let id = id.ok_or(BadPacket)?;
-            let args = serde_json::from_str(json).map_err(|_| BadPacket)?;
+            let args: Vec<Box<RawValue>> = serde_json::from_str(json).map_err(|_| BadPacket)?;
+            check_placeholders(binary, &args, attachments)?;
             Ok(Packet::Ack { namespace, id, attachments, args })
         }
         _ => Err(BadPacket),
+    }
+}
+
+/// In a binary packet every placeholder stands for an attachment that comes.
+fn check_placeholders(binary: bool, args: &[Box<RawValue>], attachments: usize) -> Result<(), BadPacket> {
+    if !binary {
+        return Ok(());
+    }
+    for arg in args {
+        // Nesting deeper than the parser's own limit is refused with it, so the walk is no deeper either.
+        let value = serde_json::from_str(arg.get()).map_err(|_| BadPacket)?;
+        if !placeholders_fit(&value, attachments) {
+            return Err(BadPacket);
+        }
+    }
+    Ok(())
+}
+
+fn placeholders_fit(value: &Value, attachments: usize) -> bool {
+    match value {
+        Value::Array(items) => items.iter().all(|item| placeholders_fit(item, attachments)),
+        Value::Object(object) if object.get("_placeholder") == Some(&Value::Bool(true)) => object
+            .get("num")
+            .and_then(Value::as_u64)
+            .is_some_and(|num| usize::try_from(num).is_ok_and(|num| num < attachments)),
+        Value::Object(object) => object.values().all(|item| placeholders_fit(item, attachments)),
+        _ => true,
     }
 }
 
@@ -165,6 +194,23 @@ impl<'de> Deserialize<'de> for Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_placeholder_without_its_attachment_is_no_packet() {
+        for bad in [
+            r#"51-["x",{"_placeholder":true,"num":1}]"#,
+            r#"51-["x",{"_placeholder":true,"num":-1}]"#,
+            r#"51-["x",{"_placeholder":true}]"#,
+            r#"51-["x",[{"a":{"_placeholder":true,"num":7}}]]"#,
+            r#"61-3[{"_placeholder":true,"num":"0"}]"#,
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(
+            parse(r#"52-["x",[{"a":{"_placeholder":true,"num":1}}],{"_placeholder":true,"num":0}]"#).is_ok()
+        );
+        assert!(parse(r#"2["x",{"_placeholder":true,"num":7}]"#).is_ok(), "without attachments it is data");
+    }
 
     #[test]
     fn connect_carries_a_namespace_and_an_object() {
