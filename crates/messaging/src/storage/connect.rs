@@ -77,10 +77,10 @@ impl Store {
                 .acquire_timeout(options.timeout)
                 .idle_timeout(Duration::from_secs(600))
         };
-        // Batches differ in nothing but their arrays: planning each anew cost a fifth of PostgreSQL's time.
-        let batches = connect.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        // Plans are left to PostgreSQL: one generic plan for batches of 1 and of 256 alike cost four times
+        // as much as planning each (docs/performance.md).
         let write = pool(writers, options.pool_min.min(2))
-            .connect_with(batches)
+            .connect_with(connect.clone())
             .await
             .map_err(|error| OpenError::Unreachable(error.to_string()))?;
         let read = pool(readers, options.pool_min.saturating_sub(2).max(1)).connect_lazy_with(connect);
