@@ -82,6 +82,7 @@ impl Chat {
                 _ => None,
             })
             .collect();
+        self.inner.indexing.note_sent(&rows);
         let sequences: HashMap<MessageId, (i64, UserId)> =
             rows.iter().map(|row| (row.id, (row.seq, row.sender_id))).collect();
         let rendered: Rendered =

@@ -11,6 +11,7 @@ mod edit;
 pub mod events;
 mod files;
 mod fold;
+mod indexing;
 mod input;
 mod live;
 mod preferences;
@@ -104,6 +105,7 @@ struct Inner {
     /// Told whose streams may be behind their logs.
     behind: Arc<relay::Behind>,
     fold: fold::Fold,
+    indexing: Arc<indexing::Indexing>,
     heads: live::Heads,
     /// Messages that reached a live connection and are not yet marked as delivered.
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
@@ -151,6 +153,7 @@ impl Chat {
                 mending: Mutex::default(),
                 uncertain: Arc::default(),
                 fold: fold::Fold::default(),
+                indexing: Arc::default(),
                 reached: Mutex::default(),
                 presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
                 redis,

@@ -44,7 +44,9 @@ impl Chat {
         if let Some(id) = request.conversation_id {
             self.visible_conversation(user, id).await?;
         }
-        let hits = store.search(user, request.conversation_id, &request.needle, MAX_HITS).await?;
+        let found = store.search(user, request.conversation_id, &request.needle, MAX_HITS).await?;
+        self.inner.indexing.ask(found.behind);
+        let hits = found.ids;
         let total = i64::try_from(hits.len()).unwrap_or(i64::MAX);
         let first = usize::try_from(page.offset()).unwrap_or(usize::MAX).min(hits.len());
         let count = usize::try_from(page.limit).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What goes on by itself: folded news, delivery marks, presence, typing, mending, retention, counting again.
+//! What goes on by itself: folded news, delivery marks, presence, typing, mending, retention, search, counting again.
 //!
 //! Each is a small loop that ends when the service's last handle is gone.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Chat, files, fold, live::WeakChat, presence, receipts, reconcile, typing};
+use super::{Chat, files, fold, indexing, live::WeakChat, presence, receipts, reconcile, typing};
 
 /// Old log entries are looked for this often.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
@@ -26,6 +26,7 @@ pub(super) fn start(chat: &Chat) {
     every(chat, typing::INTERVAL, |chat| async move { chat.expire_typing() });
     every(chat, RETENTION_INTERVAL, |chat| async move { chat.forget_old_events().await });
     every(chat, files::ORPHANS_INTERVAL, |chat| async move { chat.collect_orphans().await });
+    indexing::start(chat);
     reconcile::start(chat);
     recover(chat);
 }

@@ -16,5 +16,5 @@ pub use client_message_id::ClientMessageId;
 pub use emoji::Emoji;
 pub use file_url::FileUrl;
 pub use metadata::Metadata;
-pub use search::{Highlight, Needle, Signature};
+pub use search::{Highlight, Needle, folded};
 pub use text::{MAX_CHARACTERS, MessageText};

@@ -1,9 +1,8 @@
 //! Finding words in messages: case-insensitive, Unicode-aware, the same on every database.
 //!
 //! Texts are compared folded: compatibility-composed (NFKC) and without case, so that `ß` is `SS`, `É` is
-//! `é` however it was typed, and `ｆｕｌｌ` is `full`. A [`Signature`] of 128 bits says of most texts that
-//! they do not contain what is looked for, so that the database reads few of them; what is left is
-//! decided here, by [`Needle::find`].
+//! `é` however it was typed, and `ｆｕｌｌ` is `full`. Folding is done here alone: databases look for folded
+//! bytes in folded bytes (`storage::search`), which none of them does in its own way.
 
 use serde::Serialize;
 use unicode_normalization::{
@@ -48,9 +47,19 @@ impl Needle {
         Ok(Self { folded: Folded::of(text).text })
     }
 
-    /// The bits that every text has in which this one can be found.
-    pub fn signature(&self) -> Signature {
-        Signature::of_folded(&self.folded)
+    /// What is looked for, folded.
+    pub fn folded(&self) -> &str {
+        &self.folded
+    }
+
+    /// Whether no message can have it: texts are stored without control characters.
+    pub fn is_impossible(&self) -> bool {
+        self.folded.chars().any(|character| character.is_control() && !matches!(character, '\n' | '\t'))
+    }
+
+    /// Whether it is in a text that is folded already.
+    pub fn is_in_folded(&self, folded: &str) -> bool {
+        memchr::memmem::find(folded.as_bytes(), self.folded.as_bytes()).is_some()
     }
 
     /// Whether it is in a text.
@@ -58,7 +67,7 @@ impl Needle {
         if text.is_ascii() && !self.folded.is_ascii() {
             return false;
         }
-        memchr::memmem::find(Folded::of(text).text.as_bytes(), self.folded.as_bytes()).is_some()
+        self.is_in_folded(&folded(text))
     }
 
     /// Where it is in a text, from the start; places do not overlap.
@@ -87,6 +96,11 @@ impl std::fmt::Debug for Needle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Needle({} bytes)", self.folded.len())
     }
+}
+
+/// A text without case. Stored in the databases: how it is made must not change.
+pub fn folded(text: &str) -> String {
+    Folded::of(text).text
 }
 
 /// A text without case, and the way back to the original.
@@ -159,53 +173,6 @@ fn without_case(character: char) -> impl Iterator<Item = char> {
     // The dotted and the dotless i are one with the i of everybody else: `istanbul` finds `İstanbul`.
     let character = if character == 'İ' { 'i' } else { character };
     character.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
-}
-
-/// Which pairs of characters a text has, as far as 128 bits can tell. Bits of a text are a superset of the
-/// bits of any part of it. Stored with each message: how they are computed must not change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Signature {
-    /// The first 64 bits.
-    pub low: i64,
-    /// The other 64.
-    pub high: i64,
-}
-
-/// From here on (CJK, Hangul, emoji) a single character tells texts apart.
-const TELLING: char = '\u{2E80}';
-
-impl Signature {
-    /// The signature of a message's text.
-    pub fn of(text: &str) -> Self {
-        Self::of_folded(&Folded::of(text).text)
-    }
-
-    fn of_folded(folded: &str) -> Self {
-        let mut bits = [0_u64; 2];
-        let mut set = |before: char, character: char| {
-            // Fibonacci hashing: the golden ratio spreads neighbours; the upper bits are the best ones.
-            let pair = (u64::from(u32::from(before)) << 32) | u64::from(u32::from(character));
-            let bit = pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 57;
-            bits[usize::from(bit >= 64)] |= 1 << (bit % 64);
-        };
-        let mut before = None;
-        for character in folded.chars() {
-            if character >= TELLING {
-                set('\0', character);
-            }
-            if let Some(before) = before {
-                set(before, character);
-            }
-            before = Some(character);
-        }
-        let [low, high] = bits.map(u64::cast_signed);
-        Self { low, high }
-    }
-
-    /// Whether a text with this signature may contain one with that signature.
-    pub const fn may_contain(self, part: Self) -> bool {
-        self.low & part.low == part.low && self.high & part.high == part.high
-    }
 }
 
 #[cfg(test)]
@@ -296,21 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_does_not_change_with_the_version() {
-        // Stored with every message: another value here makes stored messages impossible to find.
-        let signature = Signature::of("Hello, Straße 相机 👍");
-        assert_eq!((signature.low, signature.high), (144_678_966_960_193_536, -3_962_999_992_267_168_768));
-        assert_eq!(Signature::of(""), Signature::default());
-        assert_eq!(Signature::of("a"), Signature::default());
+    fn folding_does_not_change_with_the_version() {
+        // Stored: other text here makes stored messages impossible to find.
+        assert_eq!(
+            folded("Hello, Straße İ 相机 E\u{301} Σς ｆｕｌｌ 👍"),
+            "hello, strasse i 相机 é σσ full 👍"
+        );
     }
 
     #[test]
-    fn a_signature_tells_most_texts_apart() {
-        let words = ["camera", "tomorrow", "price", "morning", "tripod", "lens", "deposit", "weekend"];
-        let text = Signature::of("Hi! Is it still available on Sunday? I could pick it up around noon.");
-        let contained =
-            words.iter().filter(|word| text.may_contain(Needle::parse(word).unwrap().signature()));
-        assert!(contained.count() <= 1);
+    fn control_characters_are_in_no_message() {
+        for (words, is_impossible) in [("a\0b", true), ("a\u{1F}b", true), ("a\nb\tc", false), ("a", false)] {
+            assert_eq!(Needle::parse(words).unwrap().is_impossible(), is_impossible, "{words:?}");
+        }
     }
 
     proptest! {
@@ -327,7 +292,7 @@ mod tests {
             let part: String = characters.get(start..end).unwrap_or_default().iter().collect();
             if let Ok(needle) = Needle::parse(&part) {
                 prop_assert!(needle.is_in(&text));
-                prop_assert!(Signature::of(&text).may_contain(needle.signature()));
+                prop_assert!(needle.is_in_folded(&folded(&text)));
                 if let Ok(louder) = Needle::parse(&part.to_uppercase()) {
                     prop_assert!(louder.is_in(&text));
                 }

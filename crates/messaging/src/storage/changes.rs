@@ -12,10 +12,10 @@ use super::{
     log::{Entry, EventKind, NewEntry},
     retried,
     rows::{MessageType, Participants},
+    search,
 };
 use crate::{
     clock::Timestamp,
-    content::Signature,
     errors::Error,
     ids::{AttachmentId, ConversationId, MessageId, UserId},
 };
@@ -185,16 +185,9 @@ impl Store {
             }
             match &change {
                 MessageChange::Edit { content } => {
-                    let signature = Signature::of(content);
-                    sqlx::query(
-                        "update messages set content = $2, search_low = $3, search_high = $4, edited_at = $5,
-                             updated_at = $5
-                         where id = $1",
-                    )
+                    sqlx::query("update messages set content = $2, edited_at = $3, updated_at = $3 where id = $1")
                     .bind(id)
                     .bind(content)
-                    .bind(signature.low)
-                    .bind(signature.high)
                     .bind(now)
                     .execute(&mut *connection)
                     .await?;
@@ -202,8 +195,7 @@ impl Store {
                 MessageChange::Delete => {
                     sqlx::query(
                         "update messages set content = '', file_url = null, attachment_id = null, metadata = null,
-                             offer = null, has_reactions = false, search_low = 0, search_high = 0, deleted_at = $2,
-                             updated_at = $2
+                             offer = null, has_reactions = false, deleted_at = $2, updated_at = $2
                          where id = $1",
                     )
                     .bind(id)
@@ -274,6 +266,11 @@ impl Store {
                 }
             }
             if changes_words {
+                sqlx::query(search::DROP_CHUNKS)
+                    .bind(conversation)
+                    .bind(subject.message.seq)
+                    .execute(&mut *connection)
+                    .await?;
                 // The conversation shows its newest message.
                 sqlx::query("update conversations set updated_at = $3 where id = $1 and last_message_id = $2")
                     .bind(conversation)

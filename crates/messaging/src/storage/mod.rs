@@ -22,7 +22,7 @@ pub mod presence;
 pub mod profiles;
 pub mod recount;
 pub mod rows;
-mod search;
+pub mod search;
 mod sqlite;
 
 use std::time::Duration;

@@ -17,7 +17,7 @@ use super::{
     log::{Entry, NewEntry, append_postgres},
     rows::Participants,
 };
-use crate::{clock::Timestamp, content::Signature};
+use crate::clock::Timestamp;
 
 impl Type<Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
@@ -177,27 +177,26 @@ impl Statements for PgConnection {
         now: Timestamp,
     ) -> Result<Vec<(i64, i64, i64)>, sqlx::Error> {
         let unread: Vec<_> = bumps.unread.iter().collect();
-        let signatures = column(rows, |row| Signature::of(&row.message.content));
         sqlx::query_as(
             "with stored as (
                  insert into messages (conversation_id, seq, sender_id, content, type, file_url, attachment_id,
-                     reply_to_id, metadata, offer, client_message_id, fingerprint, search_low, search_high,
-                     created_at, updated_at)
-                 select r.*, $15, $15 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
-                     $6::text[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::bigint[],
-                     $13::bigint[], $14::bigint[]) as r
+                     reply_to_id, metadata, offer, client_message_id, fingerprint, created_at,
+                     updated_at)
+                 select r.*, $13, $13 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
+                     $6::text[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::bigint[])
+                     as r
                  on conflict (sender_id, client_message_id) do nothing
                  returning conversation_id, seq, id
              ), conversations_moved as (
                  update conversations c
-                 set last_seq = b.last_seq, last_message_id = s.id, last_message_at = $15, updated_at = $15
-                 from unnest($16::bigint[], $17::bigint[]) as b (id, last_seq)
+                 set last_seq = b.last_seq, last_message_id = s.id, last_message_at = $13, updated_at = $13
+                 from unnest($14::bigint[], $15::bigint[]) as b (id, last_seq)
                  join stored s on s.conversation_id = b.id and s.seq = b.last_seq
                  where c.id = b.id
              ), participants_moved as (
                  update conversation_participants p
                  set unread_count = p.unread_count + b.unread, is_archived = false, is_hidden = false
-                 from unnest($18::bigint[], $19::bigint[], $20::integer[]) as b (conversation_id, user_id, unread)
+                 from unnest($16::bigint[], $17::bigint[], $18::integer[]) as b (conversation_id, user_id, unread)
                  where p.conversation_id = b.conversation_id and p.user_id = b.user_id
                      and (b.unread > 0 or p.is_archived or p.is_hidden)
              )
@@ -215,8 +214,6 @@ impl Statements for PgConnection {
         .bind(column(rows, |row| row.message.offer.as_deref()))
         .bind(column(rows, |row| row.message.client_message_id.as_deref()))
         .bind(column(rows, |row| row.message.fingerprint))
-        .bind(column(&signatures, |signature| signature.low))
-        .bind(column(&signatures, |signature| signature.high))
         .bind(now)
         .bind(bumps.last_seqs.keys().copied().collect::<Vec<_>>())
         .bind(bumps.last_seqs.values().copied().collect::<Vec<_>>())

@@ -17,7 +17,7 @@ use super::{
     log::{Entry, NewEntry, append_sqlite},
     rows::Participants,
 };
-use crate::{clock::Timestamp, content::Signature};
+use crate::clock::Timestamp;
 
 impl Type<Sqlite> for Timestamp {
     fn type_info() -> SqliteTypeInfo {
@@ -54,7 +54,7 @@ impl Encode<'_, Sqlite> for IdList {
 }
 
 /// Rows as JSON text for `json_each`: one statement a batch, whatever its size.
-fn rows<T: Serialize>(rows: &[T]) -> String {
+pub(super) fn rows<T: Serialize>(rows: &[T]) -> String {
     serde_json::to_string(rows).unwrap_or_default()
 }
 
@@ -177,7 +177,6 @@ impl Statements for SqliteConnection {
             .iter()
             .map(|row| {
                 let message = row.message;
-                let signature = Signature::of(&message.content);
                 (
                     row.conversation_id,
                     row.seq,
@@ -191,18 +190,15 @@ impl Statements for SqliteConnection {
                     &message.offer,
                     &message.client_message_id,
                     message.fingerprint,
-                    signature.low,
-                    signature.high,
                 )
             })
             .collect();
         let stored: Vec<(i64, i64, i64)> = sqlx::query_as(
             "insert into messages (conversation_id, seq, sender_id, content, type, file_url, attachment_id,
-                 reply_to_id, metadata, offer, client_message_id, fingerprint, search_low, search_high, created_at,
-                 updated_at)
+                 reply_to_id, metadata, offer, client_message_id, fingerprint, created_at, updated_at)
              select value ->> '$[0]', value ->> '$[1]', value ->> '$[2]', value ->> '$[3]', value ->> '$[4]',
                  value ->> '$[5]', value ->> '$[6]', value ->> '$[7]', value ->> '$[8]', value ->> '$[9]',
-                 value ->> '$[10]', value ->> '$[11]', value ->> '$[12]', value ->> '$[13]', $2, $2
+                 value ->> '$[10]', value ->> '$[11]', $2, $2
              from json_each($1) where true
              on conflict (sender_id, client_message_id) do nothing
              returning conversation_id, seq, id",

@@ -10,7 +10,6 @@ mod preferences;
 mod reactions;
 mod reconcile;
 mod search;
-mod speed;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -1,5 +1,19 @@
-//! Measurements by hand, no tests:
-//! `cargo test --release -p messaging --test operations speed -- --ignored --nocapture --test-threads 1`.
+//! How long a search takes for a user with 100,000 messages in 250 conversations, on each database:
+//! `scripts/bench search`, or with PostgreSQL at `TEST_DATABASE_URL`: `cargo bench -p messaging --bench search`.
+//!
+//! First as everything lies after a flood, then with all of it in chunks, then as the databases know it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    dead_code,
+    reason = "a measurement on the tests' own world"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[path = "../tests/operations/world.rs"]
+mod world;
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +28,7 @@ use messaging::{
 };
 use serde_json::json;
 
-use crate::{
+use self::{
     support::{Backend, TestDatabase},
     world::{ANNA, World, caller},
 };
@@ -140,77 +154,49 @@ async fn write(
     f64::from(u32::try_from(batches * size).unwrap()) / began.elapsed().as_secs_f64()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, not a test"]
-async fn speed_of_search_over_a_hundred_thousand_messages() {
+/// Searches for everything, often, and prints how long it took.
+async fn search(world: &World, backend: Backend, round: &str) {
+    let mut all = vec![];
+    for words in QUERIES {
+        let request = SearchMessages { needle: Needle::parse(words).unwrap(), conversation_id: None };
+        let page = PageRequest { page: 1, limit: 20 };
+        let mut times: Vec<Duration> = vec![];
+        let mut total = 0;
+        for _ in 0..50 {
+            let began = Instant::now();
+            total = world.chat.search_messages(&caller(ANNA), &request, page).await.unwrap().total;
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        let [fastest, median, slowest] =
+            [times[0], times[25], times[49]].map(|time| time.as_secs_f64() * 1e3);
+        println!(
+            "{backend:?} {round} {words:>20}: {total:>5} hits, {fastest:>6.1} {median:>6.1} {slowest:>6.1} ms"
+        );
+        all.extend(times);
+    }
+    all.sort_unstable();
+    let (p50, p99) = (all[all.len() / 2], all[all.len() * 99 / 100]);
+    println!(
+        "{backend:?} {round} all: p50 {:.1} ms, p99 {:.1} ms",
+        p50.as_secs_f64() * 1e3,
+        p99.as_secs_f64() * 1e3
+    );
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
     for backend in BACKENDS {
         let Some(database) = TestDatabase::new(backend).await else { continue };
         let world = World::new(database).await;
         let into = conversations(&world).await;
         let rate = write(&world, &into, 400, 250, &mut Random(7)).await;
         println!("{backend:?}: 100,000 messages stored, {rate:.0}/s");
-        for round in ["fresh", "analyzed"] {
-            if round == "analyzed" {
-                let statement = if backend == Backend::Sqlite { "analyze" } else { "vacuum analyze" };
-                world.database.execute(statement).await;
-            }
-            let mut all = vec![];
-            for words in QUERIES {
-                let request = SearchMessages { needle: Needle::parse(words).unwrap(), conversation_id: None };
-                let page = PageRequest { page: 1, limit: 20 };
-                let mut times: Vec<Duration> = vec![];
-                let mut total = 0;
-                for _ in 0..50 {
-                    let began = Instant::now();
-                    total = world.chat.search_messages(&caller(ANNA), &request, page).await.unwrap().total;
-                    times.push(began.elapsed());
-                }
-                times.sort_unstable();
-                println!(
-                    "{backend:?} {round} {words:>20}: {total:>5} hits, fastest {:?}, median {:?}, slowest {:?}",
-                    times[0], times[25], times[49]
-                );
-                all.extend(times);
-            }
-            all.sort_unstable();
-            println!(
-                "{backend:?} {round}: p50 {:?}, p99 {:?}",
-                all[all.len() / 2],
-                all[all.len() * 99 / 100]
-            );
-        }
-    }
-}
-
-/// With the signature in an index, and without.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, not a test"]
-async fn speed_of_writing_what_can_be_searched() {
-    for backend in BACKENDS {
-        // In turns: the machine is not equally busy all the time.
-        let mut worlds = vec![];
-        for without in [false, true] {
-            let Some(database) = TestDatabase::new(backend).await else { continue };
-            let world = World::new(database).await;
-            if without && backend == Backend::Sqlite {
-                world.database.execute("drop index idx_messages_search").await;
-            } else if without {
-                world.database.execute("drop index idx_messages_conversation").await;
-                let plain =
-                    "create unique index idx_messages_conversation on messages (conversation_id, seq)";
-                world.database.execute(plain).await;
-            }
-            let into = conversations(&world).await;
-            worlds.push((without, world, into, Random(7), vec![]));
-        }
-        for _ in 0..8 {
-            for (_, world, into, random, rates) in &mut worlds {
-                rates.push(write(world, into, 100, 64, random).await);
-            }
-        }
-        for (without, _, _, _, mut rates) in worlds {
-            rates.sort_unstable_by(f64::total_cmp);
-            println!("{backend:?} {}: {rates:.0?} messages/s", if without { "without" } else { "with" });
-        }
+        search(&world, backend, "fresh").await;
+        world.chat.finish_indexing().await;
+        search(&world, backend, "indexed").await;
+        let statement = if backend == Backend::Sqlite { "analyze" } else { "vacuum analyze" };
+        world.database.execute(statement).await;
+        search(&world, backend, "analyzed").await;
     }
 }
