@@ -15,7 +15,7 @@ use messaging::{
         batch::{Applied, Batch, NewMessage, Receipt, ReceiptKind, Sent, Target, Which},
         log::{EventKind, LogPage},
         messages::Window,
-        rows::{MessageRow, MessageType},
+        rows::{ConversationRow, MessageRow, MessageType},
     },
 };
 use support::{START, TestDatabase};
@@ -87,8 +87,21 @@ async fn receipt(
     applied.receipts.remove(0).unwrap().message_ids
 }
 
+/// What somebody sees whose history begins after `cleared_seq`.
+async fn stretch(
+    store: &Store,
+    id: ConversationId,
+    cleared_seq: i64,
+    window: Window,
+    limit: i64,
+) -> Vec<MessageRow> {
+    let user = store.participants(id).await.unwrap().unwrap().user1_id;
+    let seen = store.conversation(user, id).await.unwrap().unwrap();
+    store.messages(&ConversationRow { cleared_seq, ..seen }, window, limit).await.unwrap()
+}
+
 async fn history(store: &Store, id: ConversationId) -> Vec<MessageRow> {
-    store.messages(id, 0, Window::After(0), 10_000).await.unwrap()
+    stretch(store, id, 0, Window::After(0), 10_000).await
 }
 
 async fn assert_counters_equal_a_recount(store: &Store, id: ConversationId) {
@@ -380,10 +393,10 @@ async fn pages_are_windows_from_the_newest(database: TestDatabase) {
         (Window::Before(i64::MIN), vec![]),
         (Window::After(i64::MAX), vec![]),
     ] {
-        let rows = store.messages(id, 0, window, 4).await.unwrap();
+        let rows = stretch(&store, id, 0, window, 4).await;
         assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), expected, "{window:?}");
     }
-    let rows = store.messages(id, 8, Window::Page(0), 4).await.unwrap();
+    let rows = stretch(&store, id, 8, Window::Page(0), 4).await;
     assert_eq!(
         rows.iter().map(|row| row.seq).collect::<Vec<_>>(),
         [9, 10],

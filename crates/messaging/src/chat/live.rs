@@ -84,7 +84,7 @@ impl Heads {
         Self { queue }
     }
 
-    async fn of(&self, user: UserId) -> Result<i64> {
+    pub(super) async fn of(&self, user: UserId) -> Result<i64> {
         let (answer, head) = oneshot::channel();
         self.queue.send((user, answer)).map_err(|_| Error::unavailable())?;
         head.await.map_err(|_| Error::unavailable())?

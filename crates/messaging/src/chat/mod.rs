@@ -14,6 +14,7 @@ mod fold;
 mod indexing;
 mod input;
 mod live;
+mod pages;
 mod preferences;
 mod presence;
 mod reactions;
@@ -55,6 +56,7 @@ pub use edit::{EditMessage, parse_message};
 pub use files::UploadPermit;
 pub use input::{Fields, MAX_IDS, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
+pub use pages::RenderedPage;
 pub use preferences::{PreferencesView, PutPreferences};
 pub use presence::PresenceView;
 pub use reactions::{ReactionAction, ReactionAnswer, parse_emoji, parse_reaction};
@@ -107,6 +109,7 @@ struct Inner {
     fold: fold::Fold,
     indexing: Arc<indexing::Indexing>,
     heads: live::Heads,
+    pages: pages::Pages,
     /// Messages that reached a live connection and are not yet marked as delivered.
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
@@ -144,6 +147,7 @@ impl Chat {
                 bus,
                 behind: Arc::default(),
                 heads: live::Heads::start(store.clone()),
+                pages: pages::Pages::default(),
                 hub: Hub::default(),
                 directory,
                 limits,

@@ -103,9 +103,18 @@ impl Chat {
         limit: i64,
     ) -> Result<Page<MessageView>> {
         let conversation = self.visible_conversation(caller.user_id, id).await?;
+        self.messages_seen(&conversation, window, limit).await
+    }
+
+    pub(super) async fn messages_seen(
+        &self,
+        conversation: &ConversationRow,
+        window: Window,
+        limit: i64,
+    ) -> Result<Page<MessageView>> {
         let cleared_seq = conversation.cleared_seq;
-        let rows = self.inner.store.messages(id, cleared_seq, window, limit).await?;
-        self.note_fetched(&conversation, &rows);
+        let rows = self.inner.store.messages(conversation, window, limit).await?;
+        self.note_fetched(conversation, &rows);
         let total = conversation.last_seq.saturating_sub(cleared_seq).max(0);
         let (first, last) = (rows.first().map(|row| row.seq), rows.last().map(|row| row.seq));
         let has_more = match window {

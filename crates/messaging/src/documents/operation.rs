@@ -221,6 +221,16 @@ impl Operation {
         self
     }
 
+    /// Answers 304 to a client that has the answer already and says so.
+    pub(super) fn unless_known(self) -> Self {
+        let known = json!({"name": "If-None-Match", "in": "header", "required": false, "schema": {"type": "string"},
+            "description": "The `ETag` of the answer that the client has."});
+        self.required_query(known)
+            .header(200, &["ETag"])
+            .raw_answer(304, json!({"description": "The client has it already."}))
+            .header(304, &["ETag"])
+    }
+
     /// An answer without the envelope.
     pub(super) fn raw_answer(mut self, status: u16, answer: Value) -> Self {
         self.answers.insert(status, answer);
@@ -328,7 +338,7 @@ pub(super) fn headers() -> Value {
         "X-RateLimit-Remaining": header(number(0), false, "Requests that may follow at once."),
         "X-RateLimit-Reset": header(number(0), false, "When all of them are back, in seconds since the Unix epoch."),
         "Idempotent-Replayed": header(json!({"const": "true"}), false, "The message was stored before, under the same `client_message_id`."),
-        "ETag": header(text(), true, "A word for these bytes."),
+        "ETag": header(text(), true, "A word for this answer; another one means another answer."),
         "Accept-Ranges": header(json!({"const": "bytes"}), true, "Parts may be asked for."),
         "Content-Range": header(text(), true, "Which part this is, of how many bytes."),
         "Content-Disposition": header(text(), true, "Whether to show or to save it, and under which name."),

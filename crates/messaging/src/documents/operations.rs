@@ -90,7 +90,8 @@ fn conversations(schemas: &mut Schemas) -> Vec<Operation> {
             .describe("Newest activity first. Those that the caller deleted are left out until a new message comes.")
             .query("archived", json!({"type": "boolean", "default": false}), "Only archived ones, or only others.")
             .paged(100, 200)
-            .page_of::<ConversationView>(schemas, example()),
+            .page_of::<ConversationView>(schemas, example())
+            .unless_known(),
         Operation::new("count_unread", "Conversations", "All unread messages of the caller")
             .describe("Archived and muted conversations count too.")
             .ok_with::<UnreadCount>(schemas, json!({"unread_count": 3}))
@@ -138,6 +139,7 @@ fn messages(schemas: &mut Schemas) -> Vec<Operation> {
             .query("around", place(), "Those around this `seq`.")
             .page_of::<MessageView>(schemas, message())
             .meta("cursors", cursors, json!({"before": 42, "after": 42}))
+            .unless_known()
             .refused(A_CONVERSATION),
         Operation::new("send_message", "Messages", "Send a message")
             .describe("To a conversation, or to a user, which begins the conversation. What is answered with 201 is stored. With `client_message_id` the same request can be repeated: it answers the original message and tells nobody again.")

@@ -1,6 +1,12 @@
 //! `/api/conversations`.
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 
 use super::{
     AppState,
@@ -11,7 +17,10 @@ use super::{
     params::{PathId, Query},
 };
 use crate::{
-    chat::{Fields, MarkRead, MuteConversation},
+    chat::{
+        Fields, MarkRead, MuteConversation,
+        events::{raw, to_json},
+    },
     errors::Error,
     ids::ConversationId,
 };
@@ -21,10 +30,15 @@ pub(super) async fn list_conversations(
     State(state): State<AppState>,
     Authenticated(caller): Authenticated,
     query: Query,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = query.page(100, 200)?;
     let page = state.chat.list_conversations(&caller, query.flag("archived")?, request).await?;
-    Ok(Success::page(page).at(state.clock.now()))
+    let items = raw(to_json(&page.items));
+    let mut tag = DefaultHasher::new();
+    (items.get(), page.total).hash(&mut tag);
+    let answer = Success::ok(items).with_place(&page);
+    Ok(answer.unless_known(&headers, tag.finish(), state.clock.now()))
 }
 
 /// `GET /api/conversations/:id`

@@ -88,6 +88,34 @@ impl<T: Serialize> Success<T> {
         self
     }
 
+    /// Adds where a page stands to `meta`.
+    pub(super) fn with_place<I>(self, page: &Page<I>) -> Self {
+        self.with_meta("current_page", page.page)
+            .with_meta("per_page", page.per_page)
+            .with_meta("total", page.total)
+            .with_meta("total_pages", page.total_pages())
+            .with_meta("has_more", page.has_more)
+    }
+
+    /// The answer with an `ETag`, or 304 without a body for a client that has it already (RFC 9110, 13.1.2).
+    /// The tag is weak: `meta.timestamp` differs in answers that say the same.
+    pub(super) fn unless_known(self, headers: &HeaderMap, tag: u64, now: Timestamp) -> Response {
+        let tag = format!("W/\"{tag:016x}\"");
+        let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let is_known = known.flat_map(|value| value.split(',')).any(|one| {
+            let one = one.trim();
+            one == "*" || one.trim_start_matches("W/") == tag.trim_start_matches("W/")
+        });
+        let mut response = if is_known { StatusCode::NOT_MODIFIED.into_response() } else { self.at(now) };
+        let headers = response.headers_mut();
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        // Nobody but this caller, and not without asking.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        response
+    }
+
     /// The answer, at this time.
     pub(super) fn at(mut self, now: Timestamp) -> Response {
         #[derive(Serialize)]
@@ -116,13 +144,14 @@ impl<T: Serialize> Success<T> {
 impl<T: Serialize> Success<Vec<T>> {
     /// 200 with a page of a list.
     pub(super) fn page(page: Page<T>) -> Self {
-        let total_pages = page.total_pages();
-        Self::ok(page.items)
-            .with_meta("current_page", page.page)
-            .with_meta("per_page", page.per_page)
-            .with_meta("total", page.total)
-            .with_meta("total_pages", total_pages)
-            .with_meta("has_more", page.has_more)
+        let place = Page {
+            items: Vec::<()>::new(),
+            page: page.page,
+            per_page: page.per_page,
+            total: page.total,
+            has_more: page.has_more,
+        };
+        Self::ok(page.items).with_place(&place)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use axum::{
     extract::{Path, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::Response,
 };
 use serde_json::json;
@@ -31,6 +31,7 @@ pub(super) async fn list_messages(
     Authenticated(caller): Authenticated,
     PathId(id): PathId,
     query: Query,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
     let request = query.page(50, 100)?;
     let keysets = [
@@ -43,12 +44,13 @@ pub(super) async fn list_messages(
     if keysets.next().is_some() {
         return Err(Error::field("before", "Only one of before, after and around may be given."));
     }
-    let page = state.chat.list_messages(&caller, ConversationId(id), window, request.limit).await?;
+    let page = state.chat.message_page(&caller, ConversationId(id), window, request.limit).await?;
     let cursors = json!({
-        "before": page.items.first().map(|message| message.seq),
-        "after": page.items.last().map(|message| message.seq),
+        "before": page.ends.map(|(first, _)| first),
+        "after": page.ends.map(|(_, last)| last),
     });
-    Ok(Success::page(page).with_meta("cursors", cursors).at(state.clock.now()))
+    let answer = Success::ok(&page.items).with_place(&page.place).with_meta("cursors", cursors);
+    Ok(answer.unless_known(&headers, page.tag, state.clock.now()))
 }
 
 /// `POST /api/messages`: 201, also for a repetition, which says so in a header.

@@ -12,6 +12,8 @@ macro_rules! select_conversations {
         concat!(
             "select c.id, p.user_id, o.user_id as other_user_id, c.product_id, p.unread_count, c.last_message_at,
                  p.is_archived, p.is_muted, p.muted_until, p.is_hidden, c.last_seq, p.cleared_seq, p.delivered_seq,
+                 o.delivered_seq as other_delivered_seq,
+                 coalesce((select h.last_seq from user_log_heads h where h.user_id = p.user_id), 0) as event_seq,
                  c.created_at, c.updated_at,
                  exists (select 1 from blocks b where b.blocker_id = p.user_id and b.blocked_id = o.user_id)
                      as is_blocked,

@@ -2,25 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::{Database, IdList, Result, Store, on, rows::MessageRow};
-use crate::ids::{ConversationId, MessageId};
+use super::{
+    Database, IdList, Result, Store,
+    rows::{ConversationRow, MessageRow},
+};
+use crate::ids::MessageId;
 
-/// The columns of [`MessageRow`] over `messages m`, then the rest of the statement.
-/// The dialects differ in how they write JSON.
+/// The columns of [`MessageRow`] in its order over `messages m`, then the rest of the statement.
+/// The dialects differ in how they write JSON; whether a message was delivered is said by its first argument.
 macro_rules! select_messages {
-    (postgres, $rest:literal) => {
-        select_messages!("json_agg(json_build_array(x.emoji, x.user_id) order by x.id)::text", $rest)
+    ($delivered:literal, postgres, $rest:expr) => {
+        select_messages!($delivered, "json_agg(json_build_array(x.emoji, x.user_id) order by x.id)::text", $rest)
     };
-    (sqlite, $rest:literal) => {
-        select_messages!("json_group_array(json_array(x.emoji, x.user_id) order by x.id)", $rest)
+    ($delivered:literal, sqlite, $rest:expr) => {
+        select_messages!($delivered, "json_group_array(json_array(x.emoji, x.user_id) order by x.id)", $rest)
     };
-    ($reactions:literal, $rest:literal) => {
+    ($delivered:literal, $reactions:literal, $rest:expr) => {
         concat!(
             "select m.id, m.conversation_id, m.seq, m.sender_id, m.type, m.content, m.file_url, m.metadata, m.offer,
-                 m.client_message_id, m.fingerprint, m.is_read, m.read_at, m.edited_at, m.created_at, m.updated_at,
-                 m.deleted_at,
-                 exists (select 1 from conversation_participants r where r.conversation_id = m.conversation_id
-                     and r.user_id <> m.sender_id and r.delivered_seq >= m.seq) as is_delivered,
+                 m.client_message_id, m.fingerprint, m.is_read, m.read_at, ", $delivered, " as is_delivered,
+                 m.edited_at, m.created_at, m.updated_at, m.deleted_at,
                  case when m.has_reactions then (select ", $reactions, "
                      from message_reactions x where x.message_id = m.id) end as reactions,
                  q.id as reply_id, q.sender_id as reply_sender_id, q.type as reply_type, q.content as reply_content,
@@ -35,8 +36,36 @@ macro_rules! select_messages {
     };
 }
 
+/// [`select_messages`] for messages of any conversations.
+macro_rules! select_any_messages {
+    ($dialect:ident, $rest:expr) => {
+        select_messages!(
+            "exists (select 1 from conversation_participants r where r.conversation_id = m.conversation_id
+                 and r.user_id <> m.sender_id and r.delivered_seq >= m.seq)",
+            $dialect,
+            $rest
+        )
+    };
+}
+
+/// [`select_messages`] of conversation `$1` with `$2 < seq <= $3`, at most `$4`; what user `$5` wrote is
+/// delivered up to `$6` and what the other one wrote up to `$7`.
+macro_rules! select_stretch {
+    ($dialect:ident, $order:literal) => {
+        select_messages!(
+            "m.seq <= case when m.sender_id = $5 then cast($6 as bigint) else cast($7 as bigint) end",
+            $dialect,
+            concat!(
+                "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq ",
+                $order,
+                " limit $4"
+            )
+        )
+    };
+}
+
 /// Which stretch of a conversation to read. All are answered oldest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
     /// Pages counted from the newest, the first being 0.
     Page(i64),
@@ -49,102 +78,60 @@ pub enum Window {
 }
 
 impl Store {
-    /// A stretch of a conversation's messages later than `cleared_seq`, oldest first.
+    /// A stretch of a conversation's messages that the user may see, oldest first.
     pub async fn messages(
         &self,
-        conversation: ConversationId,
-        cleared_seq: i64,
+        seen: &ConversationRow,
         window: Window,
         limit: i64,
     ) -> Result<Vec<MessageRow>> {
+        let cleared_seq = seen.cleared_seq;
         match window {
             Window::Page(page) => {
                 // seq has no gaps: a page is a stretch of it, found without counting rows.
-                let last_seq = self.last_seq(conversation).await?;
-                let end = last_seq.saturating_sub(page.saturating_mul(limit));
+                let end = seen.last_seq.saturating_sub(page.saturating_mul(limit));
                 let start = end.saturating_sub(limit).max(cleared_seq);
-                self.stretch(conversation, start, end, limit, true).await
+                self.stretch(seen, start, end, limit, true).await
             }
-            Window::Before(seq) => {
-                self.stretch(conversation, cleared_seq, seq.saturating_sub(1), limit, true).await
-            }
-            Window::After(seq) => {
-                self.stretch(conversation, cleared_seq.max(seq), i64::MAX, limit, false).await
-            }
+            Window::Before(seq) => self.stretch(seen, cleared_seq, seq.saturating_sub(1), limit, true).await,
+            Window::After(seq) => self.stretch(seen, cleared_seq.max(seq), i64::MAX, limit, false).await,
             Window::Around(seq) => {
                 let half = limit / 2;
                 let start = seq.saturating_sub(half).saturating_sub(1).max(cleared_seq);
-                self.stretch(conversation, start, i64::MAX, limit, false).await
+                self.stretch(seen, start, i64::MAX, limit, false).await
             }
         }
-    }
-
-    async fn last_seq(&self, conversation: ConversationId) -> Result<i64> {
-        let last_seq: Option<i64> = on!(self, read, pool => {
-            sqlx::query_scalar("select last_seq from conversations where id = $1")
-                .bind(conversation)
-                .fetch_optional(pool)
-                .await?
-        });
-        Ok(last_seq.unwrap_or(0))
     }
 
     /// Messages with `start < seq <= end`: the newest or the oldest `limit` of them, oldest first.
     async fn stretch(
         &self,
-        conversation: ConversationId,
+        seen: &ConversationRow,
         start: i64,
         end: i64,
         limit: i64,
         newest: bool,
     ) -> Result<Vec<MessageRow>> {
-        let mut rows: Vec<MessageRow> =
-            match (&self.database, newest) {
-                (Database::Postgres { read, .. }, true) => sqlx::query_as(select_messages!(
-                    postgres,
-                    "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq desc limit $4"
-                ))
-                .bind(conversation)
-                .bind(start)
-                .bind(end)
-                .bind(limit)
-                .fetch_all(read)
-                .await?,
-                (Database::Postgres { read, .. }, false) => {
-                    sqlx::query_as(select_messages!(
-                        postgres,
-                        "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq limit $4"
-                    ))
-                    .bind(conversation)
+        macro_rules! read {
+            ($pool:expr, $dialect:ident) => {{
+                let newest_first = select_stretch!($dialect, "desc");
+                let oldest_first = select_stretch!($dialect, "");
+                sqlx::query_as(if newest { newest_first } else { oldest_first })
+                    .bind(seen.id)
                     .bind(start)
                     .bind(end)
                     .bind(limit)
-                    .fetch_all(read)
+                    .bind(seen.user_id)
+                    .bind(seen.other_delivered_seq)
+                    .bind(seen.delivered_seq)
+                    .fetch_all($pool)
                     .await?
-                }
-                (Database::Sqlite { read, .. }, true) => sqlx::query_as(select_messages!(
-                    sqlite,
-                    "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq desc limit $4"
-                ))
-                .bind(conversation)
-                .bind(start)
-                .bind(end)
-                .bind(limit)
-                .fetch_all(read)
-                .await?,
-                (Database::Sqlite { read, .. }, false) => {
-                    sqlx::query_as(select_messages!(
-                        sqlite,
-                        "where m.conversation_id = $1 and m.seq > $2 and m.seq <= $3 order by m.seq limit $4"
-                    ))
-                    .bind(conversation)
-                    .bind(start)
-                    .bind(end)
-                    .bind(limit)
-                    .fetch_all(read)
-                    .await?
-                }
-            };
+            }};
+        }
+        let mut rows: Vec<MessageRow> = match &self.database {
+            Database::Postgres { read, .. } => read!(read, postgres),
+            Database::Sqlite { read, .. } => read!(read, sqlite),
+        };
         if newest {
             rows.reverse();
         }
@@ -156,16 +143,19 @@ impl Store {
         let ids = IdList(ids.iter().map(|id| id.0).collect());
         let rows: Vec<MessageRow> = match &self.database {
             Database::Postgres { read, .. } => {
-                sqlx::query_as(select_messages!(postgres, "where m.id = any($1)"))
+                sqlx::query_as(select_any_messages!(postgres, "where m.id = any($1)"))
                     .bind(ids)
                     .fetch_all(read)
                     .await?
             }
             Database::Sqlite { read, .. } => {
-                sqlx::query_as(select_messages!(sqlite, "where m.id in (select value from json_each($1))"))
-                    .bind(ids)
-                    .fetch_all(read)
-                    .await?
+                sqlx::query_as(select_any_messages!(
+                    sqlite,
+                    "where m.id in (select value from json_each($1))"
+                ))
+                .bind(ids)
+                .fetch_all(read)
+                .await?
             }
         };
         Ok(rows.into_iter().map(|row| (row.id, row)).collect())
@@ -174,10 +164,5 @@ impl Store {
     /// One message.
     pub async fn message(&self, id: MessageId) -> Result<Option<MessageRow>> {
         Ok(self.messages_by_id(&[id]).await?.remove(&id))
-    }
-
-    /// How many messages of a conversation lie after `cleared_seq`.
-    pub async fn count_messages(&self, conversation: ConversationId, cleared_seq: i64) -> Result<i64> {
-        Ok(self.last_seq(conversation).await?.saturating_sub(cleared_seq).max(0))
     }
 }

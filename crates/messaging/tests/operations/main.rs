@@ -6,6 +6,7 @@
 mod conversations;
 mod messages;
 mod model;
+mod pages;
 mod preferences;
 mod reactions;
 mod reconcile;
