@@ -96,6 +96,16 @@ async fn every_event_arrives_signed(database: TestDatabase) {
     );
     assert_eq!(data[3], json!({"user_id": ANNA, "blocked_user_id": BEN}));
     assert_eq!(data[4], json!({"user_id": ANNA, "blocked_user_id": BEN}));
+    let metrics = nodes.http.get(format!("http://{}/metrics", nodes.nodes[0].address)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let counted = |event: &str| {
+        let series = format!(r#"messaging_webhook_deliveries_total{{event="{event}",outcome="delivered"}} "#);
+        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
+    };
+    // Noted right after the answer; of the last one perhaps not yet.
+    for event in ["message.created", "conversation.created", "message.read", "user.blocked"] {
+        assert!(counted(event) >= Some(1), "{event}: {metrics}");
+    }
 }
 
 async fn while_secrets_change_both_sign(database: TestDatabase) {
