@@ -23,3 +23,4 @@ pub mod server;
 pub mod shared;
 pub mod socket;
 pub mod storage;
+pub mod webhooks;

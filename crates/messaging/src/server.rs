@@ -27,6 +27,7 @@ use crate::{
     shared::Redis,
     socket::Socket,
     storage::{OpenError, Store, StoreOptions},
+    webhooks::{self, Webhooks},
 };
 
 /// How long the address of a file holds: a conversation that was opened in the morning still shows its
@@ -128,7 +129,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let main_api = MainApi::new(config.main_api_url()?, &config.main_api, clock.clone())?;
-    let store = Store::open(&store_options(&config), clock.clone()).await?;
+    let mut store = Store::open(&store_options(&config), clock.clone()).await?;
+    if let Some(outbox) = webhooks::outbox(&config.webhooks) {
+        store = store.with_outbox(outbox);
+    }
     let ttl = config.redis.ttl;
     let redis = open_redis(&config).await?;
     let bus = redis.as_ref().map_or(Bus::InProcess, Bus::shared);
@@ -159,6 +163,7 @@ pub async fn run(
         clock.clone(),
         settings,
     );
+    let webhooks = Webhooks::start(&chat, &config.webhooks, &clock)?;
     let socket = Socket::start(chat.clone(), identity.clone(), clock.clone());
     let edge = Edge::new(edge_config(&config)?, socket);
     let is_leaving = Arc::new(AtomicBool::new(false));
@@ -172,6 +177,7 @@ pub async fn run(
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
         metrics_access: MetricsAccess::of(&config),
+        service_key: config.webhooks.service_key.clone(),
         documents: documents::all(config.server.public_url.as_deref()),
     };
     let _metrics = serve_metrics(&config, &state).await?;
@@ -198,6 +204,7 @@ pub async fn run(
         edge.shutdown(grace / 4).await;
     };
     edge::serve(listener, serve_config, router, leave).await.map_err(ServeError::Io)?;
+    webhooks.stop(grace / 4).await;
     store.close().await;
     tracing::info!("gone");
     Ok(())

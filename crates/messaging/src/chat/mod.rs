@@ -27,6 +27,7 @@ mod send;
 mod tasks;
 mod typing;
 pub mod views;
+mod webhooks;
 mod writer;
 
 use std::{
@@ -66,6 +67,7 @@ pub use reconcile::Reconciled;
 pub use search::{SearchHit, SearchMessages};
 pub use send::{MessageSent, PendingSend, SentMessage};
 pub use typing::parse_typing;
+pub use webhooks::{DeadWebhook, ReplayAnswer, WebhookBody};
 use writer::Writers;
 
 /// What the rules need to know of the configuration.

@@ -9,6 +9,7 @@ mod reader;
 mod secret;
 mod values;
 mod variables;
+mod webhooks;
 
 use std::{collections::HashMap, fmt, io, path::Path};
 
@@ -21,6 +22,7 @@ pub use reader::ConfigError;
 pub use secret::Secret;
 pub use values::{DatabaseUrl, Origins, RedisTopology, RedisUrl, TrustedProxies};
 pub use variables::{Section, VARIABLES, Variable, Visibility};
+pub use webhooks::{WebhookKey, Webhooks};
 
 use reader::Reader;
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub messages: Messages,
     /// What one user may do in a minute.
     pub limits: limits::Settings,
+    /// Events for the main API.
+    pub webhooks: Webhooks,
     /// Live connections.
     pub live: Live,
     /// Logs.
@@ -103,6 +107,7 @@ impl Config {
             uploads: Uploads::read(&mut reader)?,
             messages: Messages::read(&mut reader)?,
             limits: groups::read_limits(&mut reader)?,
+            webhooks: Webhooks::read(&mut reader, environment)?,
             live: Live::read(&mut reader)?,
             log: Log::read(&mut reader, environment)?,
             metrics: Metrics::read(&mut reader)?,
@@ -147,6 +152,11 @@ impl Config {
         if self.environment.is_production() {
             if self.server.tls.is_none() && self.server.trusted_proxies.networks().is_empty() {
                 warnings.push("Neither TLS_CERT_PATH nor TRUSTED_PROXIES is set: tokens travel as plain HTTP unless a proxy encrypts them.");
+            }
+            if self.webhooks.urls.iter().any(|url| url.scheme() == "http") {
+                warnings.push(
+                    "WEBHOOK_URL is plain http: what people write can be read on its way to the main API.",
+                );
             }
             if self.metrics.token.is_none() && self.metrics.port.is_none() {
                 warnings.push("/metrics is closed: set METRICS_TOKEN or METRICS_PORT to open it.");

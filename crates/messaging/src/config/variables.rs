@@ -52,6 +52,8 @@ pub enum Section {
     Messages,
     /// What one user may do in a minute.
     Limits,
+    /// Events for the main API.
+    Webhooks,
     /// Live connections.
     Live,
     /// Logs and metrics.
@@ -71,6 +73,7 @@ impl Section {
             Self::Uploads => "File upload",
             Self::Messages => "Messages",
             Self::Limits => "Limits per user, on all transports together",
+            Self::Webhooks => "Webhooks: signed events for the main API",
             Self::Live => "Live connections",
             Self::Watching => "Logs and metrics",
         }
@@ -291,6 +294,61 @@ pub static VARIABLES: &[Variable] = &[
     preset(Section::Limits, "RATE_LIMIT_READS", "120", "Markings as read a minute; 0 is no limit."),
     preset(Section::Limits, "RATE_LIMIT_UPLOADS", "20", "Uploads a minute; 0 is no limit."),
     preset(Section::Limits, "RATE_LIMIT_CONVERSATIONS", "10", "New conversations a minute; 0 is no limit."),
+    optional(
+        Section::Webhooks,
+        "WEBHOOK_URL",
+        "https://shop.example.test/webhooks/messaging",
+        "Where events go (Standard Webhooks), one address or several, comma-separated. Without it, none are kept or sent.",
+    ),
+    secret(
+        Section::Webhooks,
+        "WEBHOOK_SECRET",
+        "",
+        "Signs the events: whsec_ followed by the base64 of 24 to 64 random bytes. WEBHOOK_URL needs it.",
+    ),
+    secret(
+        Section::Webhooks,
+        "WEBHOOK_SECRET_PREVIOUS",
+        "",
+        "The secret before, while receivers still check by it: events then carry both signatures.",
+    ),
+    preset(
+        Section::Webhooks,
+        "WEBHOOK_EVENTS",
+        "*",
+        "Which events, comma-separated: message.created, conversation.created, message.read, user.blocked, user.unblocked; * is all.",
+    ),
+    preset(
+        Section::Webhooks,
+        "WEBHOOK_INCLUDE_TEXT",
+        "true",
+        "Whether message.created has what people wrote; false leaves out content, metadata, links and names of files.",
+    ),
+    optional(
+        Section::Webhooks,
+        "WEBHOOK_ALLOW_PRIVATE",
+        "true",
+        "Whether WEBHOOK_URL may lead to private, loopback and link-local addresses. Without it, only in development.",
+    ),
+    preset(Section::Webhooks, "WEBHOOK_TIMEOUT", "15000", "Milliseconds in which a receiver must answer."),
+    preset(
+        Section::Webhooks,
+        "WEBHOOK_RETRY_BASE",
+        "5000",
+        "Milliseconds until the second attempt; the others follow in proportion, up to a day.",
+    ),
+    preset(
+        Section::Webhooks,
+        "WEBHOOK_MAX_ATTEMPTS",
+        "10",
+        "Attempts, at most 10, after which an event is a dead letter.",
+    ),
+    secret(
+        Section::Webhooks,
+        "SERVICE_API_KEY",
+        "",
+        "What the main API shows as a bearer at /internal: at least 32 bytes. Without it, there is nothing at /internal.",
+    ),
     preset(
         Section::Live,
         "MAX_PAYLOAD",

@@ -61,6 +61,7 @@ pub(super) fn document(server: &str) -> Value {
             "headers": headers(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A token of the main API: Sanctum's or a JWT."},
+                "serviceKey": {"type": "http", "scheme": "bearer", "description": "`SERVICE_API_KEY`, as a bearer or as `X-Api-Key`."},
                 "metricsToken": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`."},
             },
         },

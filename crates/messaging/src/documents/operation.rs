@@ -26,6 +26,8 @@ pub(super) enum Access {
     BearerOrLink,
     /// Whoever has `METRICS_TOKEN`, where it is set.
     MetricsToken,
+    /// The main API, by `SERVICE_API_KEY`.
+    ServiceKey,
 }
 
 /// One operation under construction.
@@ -68,7 +70,7 @@ impl Operation {
     /// The same operation for whoever else may call it.
     pub(super) fn access(mut self, access: Access) -> Self {
         self.access = access;
-        if matches!(access, Access::Open | Access::MetricsToken) {
+        if matches!(access, Access::Open | Access::MetricsToken | Access::ServiceKey) {
             self.codes = ALWAYS.to_vec();
         }
         self
@@ -284,6 +286,7 @@ impl Operation {
             Access::Bearer => {}
             Access::Open => operation["security"] = json!([]),
             Access::BearerOrLink => operation["security"] = json!([{"bearer": []}, {}]),
+            Access::ServiceKey => operation["security"] = json!([{"serviceKey": []}]),
             Access::MetricsToken => operation["security"] = json!([{"metricsToken": []}, {}]),
         }
         operation

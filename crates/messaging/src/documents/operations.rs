@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     chat::{
-        BlockAnswer, BlockView, DeviceView, PreferencesView, PresenceView, ReactionAnswer, ReadAnswer,
-        SearchHit,
+        BlockAnswer, BlockView, DeadWebhook, DeviceView, PreferencesView, PresenceView, ReactionAnswer,
+        ReadAnswer, ReplayAnswer, SearchHit,
         views::{AttachmentView, ConversationView, MessageView},
     },
     content::Highlight,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The groups, in the order in which they are shown.
-pub(super) const TAGS: [(&str, &str); 8] = [
+pub(super) const TAGS: [(&str, &str); 9] = [
     ("Sign-in", "Tokens are the main API's; this service asks it whose they are."),
     ("Conversations", "Two users, and at most one product. Everybody sees their own side."),
     ("Messages", "`seq` is a message's place in its conversation: 1, 2, 3 … without gaps."),
@@ -32,6 +32,10 @@ pub(super) const TAGS: [(&str, &str); 8] = [
     ),
     ("People", "Presence and blocks."),
     ("Notifications", "Devices and what to send to them."),
+    (
+        "Internal",
+        "For the main API alone, by `SERVICE_API_KEY`; without one configured, there is nothing here.",
+    ),
     ("Operations", "For whoever runs the service."),
     ("Documents", "The contract, in three forms."),
 ];
@@ -41,7 +45,8 @@ const A_MESSAGE: &[&str] = &["FORBIDDEN", "MESSAGE_NOT_FOUND", "RATE_LIMITED"];
 
 /// All operations.
 pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
-    let groups = [sign_in, conversations, messages, files, people, notifications, operations, documents];
+    let groups =
+        [sign_in, conversations, messages, files, people, notifications, internal, operations, documents];
     groups.into_iter().flat_map(|group| group(schemas)).collect()
 }
 
@@ -293,6 +298,42 @@ fn notifications(schemas: &mut Schemas) -> Vec<Operation> {
             .ok_with::<PreferencesView>(schemas, preferences),
     ]);
     operations
+}
+
+fn internal(schemas: &mut Schemas) -> Vec<Operation> {
+    let dead = examples::json(&DeadWebhook {
+        id: 17,
+        event_id: "evt_0d4b8f3c0a6e4c1f9b7d2e5a8c3f6b10".into(),
+        kind: "message.created".into(),
+        target: "https://shop.example.test/webhooks/messaging".into(),
+        conversation_id: Some(CONVERSATION),
+        message_id: Some(MESSAGE),
+        attempts: 10,
+        last_error: Some("answered 500".into()),
+        created_at: NOW,
+        dead_at: NOW,
+    });
+    let operation = |id, summary| {
+        Operation::new(id, "Internal", summary).access(Access::ServiceKey).refused(&[
+            "UNAUTHENTICATED",
+            "NOT_FOUND",
+            "SERVICE_UNAVAILABLE",
+        ])
+    };
+    vec![
+        operation("list_dead_webhooks", "Webhooks that could not be delivered")
+            .describe("The latest first; kept for 30 days.")
+            .paged(50, 200)
+            .page_of::<DeadWebhook>(schemas, dead),
+        operation("replay_webhook", "Deliver one of them again")
+            .describe("A target that answered 410 gets events again from then on.")
+            .id("The delivery.", 17)
+            .ok_with::<ReplayAnswer>(schemas, json!({"replayed": 1}))
+            .refused(&["CONFLICT"]),
+        operation("replay_webhooks", "Deliver all of them again")
+            .describe("Those whose targets are configured.")
+            .ok_with::<ReplayAnswer>(schemas, json!({"replayed": 3})),
+    ]
 }
 
 fn operations(schemas: &mut Schemas) -> Vec<Operation> {

@@ -91,6 +91,7 @@ async fn look(state: &AppState) -> Snapshot {
         users: state.chat.hub().count_users(),
         queued: state.chat.queued(),
         pool: state.chat.store().connections(),
+        webhooks: state.chat.store().outbox().map(|outbox| outbox.depth()).unwrap_or_default(),
         dependencies: [("database", database), ("main_api", main_api), ("redis", health::redis(state))]
             .iter()
             .filter(|(_, told)| told["status"] != "unused")

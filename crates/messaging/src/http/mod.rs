@@ -8,6 +8,7 @@ mod documents;
 mod envelope;
 mod files;
 mod health;
+mod internal_webhooks;
 mod messages;
 mod metrics;
 mod params;
@@ -33,6 +34,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::{
     chat::Chat,
     clock::Clock,
+    config::Secret,
     errors::Error,
     identity::{Identity, MainApi},
     shared::Redis,
@@ -64,6 +66,8 @@ pub struct AppState {
     pub is_leaving: Arc<AtomicBool>,
     /// Who may read metrics.
     pub metrics_access: MetricsAccess,
+    /// What the main API shows at `/internal`.
+    pub service_key: Option<Secret>,
     /// What the service says of itself.
     pub documents: Documents,
 }

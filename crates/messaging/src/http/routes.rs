@@ -2,7 +2,9 @@
 
 use axum::{Router, routing::MethodRouter};
 
-use super::{AppState, auth, conversations, documents, files, health, messages, metrics, users};
+use super::{
+    AppState, auth, conversations, documents, files, health, internal_webhooks, messages, metrics, users,
+};
 
 /// A method at a path, and the operation it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +79,10 @@ routes! {
         post users::register_device as "register_fcm_token",
         delete users::forget_device as "forget_fcm_token";
     "/api/notifications/preferences" => get users::get_preferences, put users::put_preferences;
+
+    "/internal/webhooks/dead" => get internal_webhooks::list_dead_webhooks;
+    "/internal/webhooks/dead/replay" => post internal_webhooks::replay_webhooks;
+    "/internal/webhooks/dead/{id}/replay" => post internal_webhooks::replay_webhook;
 
     "/health" => get health::get_health;
     "/ready" => get health::get_ready;

@@ -11,7 +11,7 @@ use std::{
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use reqwest::{Client, redirect};
 use serde_json::{Map, Value};
@@ -22,10 +22,11 @@ use super::{
     token::Token,
 };
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::Clock,
     config::{self, ConfigError},
     ids::{ProductId, UserId},
     metrics,
+    shared::outbound::retry_after,
 };
 
 /// A user or product is a few kilobytes; more than this is not an answer but an accident.
@@ -304,7 +305,7 @@ impl Inner {
         let mut response = request.send().await.map_err(|error| cause_of(&error))?;
         let status = response.status();
         let html = is_html(response.headers());
-        let retry_after = retry_after(response.headers(), self.clock.now());
+        let retry_after = retry_after(response.headers(), self.clock.now(), RETRY_AFTER_MAX);
         let mut body = Vec::new();
         // Read to its end whatever the status is, so that the connection can be used again.
         while let Some(chunk) = response.chunk().await.map_err(|error| cause_of(&error))? {
@@ -373,45 +374,4 @@ fn cause_of(error: &reqwest::Error) -> Cause {
 fn is_html(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     kind.len() >= 9 && kind[..9].eq_ignore_ascii_case(b"text/html")
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3), within reason.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => http_date(text)?.since(now),
-    };
-    Some(wait.clamp(Duration::from_secs(1), RETRY_AFTER_MAX))
-}
-
-fn http_date(text: &str) -> Option<Timestamp> {
-    let format = time::macros::format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
-    let date = time::PrimitiveDateTime::parse(text, format).ok()?;
-    Some(date.assume_utc().into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_read_in_both_forms_and_kept_within_reason() {
-        let now = Timestamp::parse("2025-12-05T10:30:00Z").expect("a time");
-        for (text, seconds) in [
-            ("7", Some(7)),
-            ("0", Some(1)),
-            ("999999", Some(300)),
-            ("Fri, 05 Dec 2025 10:30:30 GMT", Some(30)),
-            ("Fri, 05 Dec 2025 10:00:00 GMT", Some(1)),
-            ("soon", None),
-            ("-1", None),
-        ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
 }

@@ -28,6 +28,7 @@ use crate::{
     storage::{
         batch::{Applied, Batch, ReceiptKind, Sent},
         rows::MessageType,
+        webhooks::WebhookEvent,
     },
 };
 
@@ -42,6 +43,7 @@ const BATCH_SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.
 
 const TYPES: [&str; 5] = ["text", "image", "file", "system", "offer"];
 const OUTCOMES: [&str; 4] = ["stored", "replayed", "refused", "failed"];
+const WEBHOOK_OUTCOMES: [&str; 4] = ["delivered", "failed", "dead", "dropped"];
 const ANSWERS: [&str; 8] =
     ["ok", "refused", "server_error", "redirected", "timed_out", "unreachable", "busy", "unusable"];
 
@@ -71,6 +73,19 @@ pub enum TokenLookUp {
     Unknown,
 }
 
+/// What an attempt to deliver a webhook came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    /// It arrived.
+    Delivered,
+    /// It is tried again.
+    Failed,
+    /// It is a dead letter.
+    Dead,
+    /// What it is about is no longer there.
+    Dropped,
+}
+
 /// Handles of everything that is counted. They are made once: counting is an addition to an atomic, of
 /// a histogram a short lock, taken once a batch or request and never once an event.
 #[derive(Debug)]
@@ -93,6 +108,7 @@ pub struct Metrics {
     main_api_seconds: Histogram,
     rate_limited: Counters<{ Kind::ALL.len() }>,
     drift_repairs: Counter,
+    webhooks: Grid<{ WebhookEvent::ALL.len() }, { WEBHOOK_OUTCOMES.len() }>,
 }
 
 impl Metrics {
@@ -203,6 +219,14 @@ impl Metrics {
                 all,
                 "messaging_drift_repairs",
                 "Unread counters that were found wrong and repaired",
+            ),
+            webhooks: Grid::new(
+                all,
+                "messaging_webhook_deliveries",
+                "Attempts to deliver webhooks by what became of them",
+                ["event", "outcome"],
+                WebhookEvent::ALL.map(WebhookEvent::name),
+                WEBHOOK_OUTCOMES,
             ),
             registry,
         }
@@ -320,6 +344,13 @@ impl Metrics {
     /// An unread counter was wrong and is repaired.
     pub fn drift_repaired(&self) {
         self.drift_repairs.inc();
+    }
+
+    /// A webhook was attempted. Events of newer versions are not counted.
+    pub fn webhook(&self, event: &str, outcome: WebhookOutcome) {
+        if let Some(event) = WebhookEvent::parse(event) {
+            self.webhooks.add(event as usize, outcome as usize, 1);
+        }
     }
 
     /// Everything in the Prometheus text format: what was counted, how things stand, and the process.

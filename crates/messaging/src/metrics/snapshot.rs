@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::storage::webhooks::Depth;
+
 /// What a dependency said when it was asked just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dependency {
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub queued: usize,
     /// Database connections in use and idle.
     pub pool: (u32, u32),
+    /// Webhooks that wait, and those that were given up.
+    pub webhooks: Depth,
     /// The dependencies that the service has.
     pub dependencies: Vec<Dependency>,
 }
@@ -52,6 +56,18 @@ impl Snapshot {
             pool.get_or_create(&vec![("state", state)]).set(f64::from(count));
         }
         registry.register("messaging_database_connections", "Connections to the database", pool);
+        for (name, help, count) in [
+            (
+                "messaging_webhooks_pending",
+                "Webhooks that wait to be delivered, as last counted",
+                self.webhooks.pending,
+            ),
+            ("messaging_webhooks_dead", "Webhooks that were given up, as last counted", self.webhooks.dead),
+        ] {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(to_f64(u64::try_from(count).unwrap_or_default()));
+            registry.register(name, help, gauge);
+        }
         let (up, latency) = (Gauges::default(), Gauges::default());
         for dependency in &self.dependencies {
             let labels = vec![("dependency", dependency.name)];

@@ -6,6 +6,7 @@
 
 mod connect;
 mod link;
+pub(crate) mod outbound;
 mod script;
 
 use std::{

@@ -8,6 +8,7 @@ use super::{
     in_transaction,
     log::{Entry, EventKind, NewEntry},
     on, retried,
+    webhooks::NewWebhook,
 };
 use crate::{
     clock::Timestamp,
@@ -37,7 +38,7 @@ impl Store {
 
     async fn try_set_block(&self, blocker: UserId, other: UserId, blocks: bool) -> Decided<Vec<Entry>> {
         let now = self.clock.now();
-        Ok(in_transaction!(self, connection => {
+        let decided = Ok(in_transaction!(self, connection => {
             let shared: Vec<(ConversationId, bool)> = sqlx::query_as(
                 "select c.id, p.is_hidden from conversations c
                  join conversation_participants p on p.conversation_id = c.id and p.user_id = $3
@@ -96,8 +97,15 @@ impl Store {
                     payload: None,
                 })
                 .collect();
+            if let Some(outbox) = &self.outbox {
+                outbox.write(connection, vec![NewWebhook::of_block(blocker, other, blocks)], now).await?;
+            }
             connection.append_log(entries, now).await.map(Ok)?
-        }))
+        }));
+        if let Some(outbox) = &self.outbox {
+            outbox.written();
+        }
+        decided
     }
 
     /// Whom a user blocks, the latest first.

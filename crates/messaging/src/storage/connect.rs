@@ -58,7 +58,7 @@ impl Store {
         } else {
             Self::connect_postgres(options).await?
         };
-        Ok(Self { database, clock })
+        Ok(Self { database, clock, outbox: None })
     }
 
     async fn connect_postgres(options: &StoreOptions) -> Result<Database, OpenError> {

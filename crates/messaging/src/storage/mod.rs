@@ -24,8 +24,9 @@ pub mod recount;
 pub mod rows;
 pub mod search;
 mod sqlite;
+pub mod webhooks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use connect::OpenError;
 use pool::TimedPool;
@@ -38,6 +39,8 @@ use crate::{clock::Clock, errors::Error};
 pub struct Store {
     database: Database,
     clock: Clock,
+    /// Events that are written for the main API; `None` where no webhooks are configured.
+    outbox: Option<Arc<webhooks::Outbox>>,
 }
 
 #[derive(Debug, Clone)]
@@ -202,7 +205,8 @@ impl From<StoreError> for Error {
     }
 }
 
-type Result<T, E = StoreError> = std::result::Result<T, E>;
+/// The answer of everything that is asked of the database.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// The outcome of a change that is decided inside its transaction: stored, or refused with a reason.
 pub type Decided<T> = Result<Result<T, Error>>;

@@ -16,6 +16,7 @@ use super::{
     },
     log::{Entry, NewEntry, append_postgres},
     rows::Participants,
+    webhooks::NewWebhook,
 };
 use crate::clock::Timestamp;
 
@@ -314,6 +315,33 @@ impl Statements for PgConnection {
         .bind(column(marks, |mark| mark.1))
         .bind(column(marks, |mark| i32::try_from(mark.2).unwrap_or(i32::MAX)))
         .bind(column(marks, |mark| mark.3))
+        .execute(self)
+        .await
+        .map(drop)
+    }
+
+    async fn insert_webhooks(
+        &mut self,
+        events: &[NewWebhook],
+        targets: &[&str],
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "insert into webhook_deliveries (event_id, event, target, conversation_id, message_id, payload,
+                 created_at, queued_at, due_at)
+             select e.event_id, e.event, t.target, e.conversation_id, e.message_id, e.payload, $7, $7, $7
+             from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[])
+                 with ordinality as e (event_id, event, conversation_id, message_id, payload, place)
+             cross join unnest($6::text[]) as t (target)
+             order by e.place",
+        )
+        .bind(events.iter().map(|event| event.event_id.as_str()).collect::<Vec<_>>())
+        .bind(column(events, |event| event.event.name()))
+        .bind(column(events, |event| event.conversation_id.map(|id| id.0)))
+        .bind(column(events, |event| event.message_id.map(|id| id.0)))
+        .bind(events.iter().map(|event| event.payload.as_deref()).collect::<Vec<_>>())
+        .bind(targets)
+        .bind(now)
         .execute(self)
         .await
         .map(drop)

@@ -16,6 +16,7 @@ use super::{
     },
     log::{Entry, NewEntry, append_sqlite},
     rows::Participants,
+    webhooks::NewWebhook,
 };
 use crate::clock::Timestamp;
 
@@ -317,6 +318,34 @@ impl Statements for SqliteConnection {
              where conversation_id = i.value ->> '$[0]' and user_id = i.value ->> '$[1]'",
         )
         .bind(rows(marks))
+        .bind(now)
+        .execute(self)
+        .await
+        .map(drop)
+    }
+
+    async fn insert_webhooks(
+        &mut self,
+        events: &[NewWebhook],
+        targets: &[&str],
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        let events: Vec<_> = events
+            .iter()
+            .map(|event| {
+                (&event.event_id, event.event.name(), event.conversation_id, event.message_id, &event.payload)
+            })
+            .collect();
+        sqlx::query(
+            "insert into webhook_deliveries (event_id, event, target, conversation_id, message_id, payload,
+                 created_at, queued_at, due_at)
+             select e.value ->> '$[0]', e.value ->> '$[1]', t.value, e.value ->> '$[2]', e.value ->> '$[3]',
+                 e.value ->> '$[4]', $3, $3, $3
+             from json_each($1) e cross join json_each($2) t
+             order by e.key",
+        )
+        .bind(rows(&events))
+        .bind(rows(targets))
         .bind(now)
         .execute(self)
         .await

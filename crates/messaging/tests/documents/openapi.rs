@@ -15,13 +15,21 @@ use crate::{
 
 on_both_databases!(every_answer_is_as_the_document_says);
 
-const NO_LIMITS: [(&str, &str); 6] = [
+/// Long enough for a start.
+const SERVICE_KEY: &str = "the-main-api-and-nobody-else-knows-it";
+
+const VARIABLES: [(&str, &str); 10] = [
     ("RATE_LIMIT_MESSAGES", "0"),
     ("RATE_LIMIT_TYPING", "0"),
     ("RATE_LIMIT_READS", "0"),
     ("RATE_LIMIT_UPLOADS", "0"),
     ("RATE_LIMIT_CONVERSATIONS", "0"),
     ("MAX_FILE_SIZE", "100000"),
+    // Nobody listens there: what is told becomes dead letters.
+    ("WEBHOOK_URL", "http://127.0.0.1:9/"),
+    ("WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ("WEBHOOK_MAX_ATTEMPTS", "1"),
+    ("SERVICE_API_KEY", SERVICE_KEY),
 ];
 
 struct Driver {
@@ -75,7 +83,7 @@ impl Driver {
 }
 
 async fn every_answer_is_as_the_document_says(database: TestDatabase) {
-    let service = TestService::start(database, &NO_LIMITS).await;
+    let service = TestService::start(database, &VARIABLES).await;
     let contract = Contract::of(&service).await;
     let driver = Driver { service, contract };
     sign_in(&driver).await;
@@ -84,6 +92,7 @@ async fn every_answer_is_as_the_document_says(database: TestDatabase) {
     files(&driver).await;
     people(&driver).await;
     notifications(&driver).await;
+    internal(&driver).await;
     documents(&driver).await;
     refusals(&driver, conversation, message).await;
     driver.contract.assert_complete();
@@ -104,6 +113,26 @@ async fn every_answer_is_as_the_document_says(database: TestDatabase) {
     ] {
         assert!(seen.contains(code), "{code} was never answered: {seen:?}");
     }
+}
+
+async fn internal(driver: &Driver) {
+    let path = "/internal/webhooks/dead";
+    let letter = loop {
+        let dead = driver.get(200, SERVICE_KEY, path).await;
+        if let Some(letter) = dead["data"].get(0) {
+            break letter["id"].as_i64().unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    driver.call(200, SERVICE_KEY, "POST", &format!("{path}/{letter}/replay"), Value::Null).await;
+    driver
+        .refused(404, "NOT_FOUND", SERVICE_KEY, "POST", &format!("{path}/999999/replay"), Value::Null)
+        .await;
+    driver
+        .refused(422, "VALIDATION_FAILED", SERVICE_KEY, "GET", &format!("{path}?page=0"), Value::Null)
+        .await;
+    driver.call(200, SERVICE_KEY, "POST", &format!("{path}/replay"), Value::Null).await;
+    driver.refused(401, "UNAUTHENTICATED", ANNA, "GET", path, Value::Null).await;
 }
 
 async fn sign_in(driver: &Driver) {

@@ -14,7 +14,7 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 /// A database that is gone with the test.
 pub(crate) struct TestDatabase {
     pub(crate) url: String,
-    _folder: Option<tempfile::TempDir>,
+    pub(crate) _folder: Option<tempfile::TempDir>,
 }
 
 /// The two backends that every storage test runs on.

@@ -28,6 +28,7 @@ use super::{
     Database, Result, Store, StoreError,
     log::{Entry, EventKind, NewEntry},
     rows::{MessageRow, MessageType, Participants},
+    webhooks::{self, Outbox},
 };
 use crate::{
     clock::Timestamp,
@@ -193,25 +194,32 @@ impl Store {
 
     async fn attempt(&self, batch: &Batch, look_for_replays: bool) -> Result<Attempt> {
         let now = self.clock.now();
-        match &self.database {
+        let outbox = self.outbox.as_deref();
+        let attempt = match &self.database {
             Database::Postgres { write, .. } => {
                 let mut transaction = write.begin().await?;
-                let attempt = attempt::<PgConnection>(&mut transaction, batch, look_for_replays, now).await?;
+                let attempt =
+                    attempt::<PgConnection>(&mut transaction, batch, look_for_replays, outbox, now).await?;
                 if let Attempt::Applied(_) = attempt {
                     transaction.commit().await?;
                 }
-                Ok(attempt)
+                attempt
             }
             Database::Sqlite { write, .. } => {
                 let mut transaction = write.begin_with("begin immediate").await?;
                 let attempt =
-                    attempt::<SqliteConnection>(&mut transaction, batch, look_for_replays, now).await?;
+                    attempt::<SqliteConnection>(&mut transaction, batch, look_for_replays, outbox, now)
+                        .await?;
                 if let Attempt::Applied(_) = attempt {
                     transaction.commit().await?;
                 }
-                Ok(attempt)
+                attempt
             }
+        };
+        if let (Attempt::Applied(_), Some(outbox)) = (&attempt, outbox) {
+            outbox.written();
         }
+        Ok(attempt)
     }
 }
 
@@ -219,6 +227,7 @@ async fn attempt<C: Statements + Send>(
     connection: &mut C,
     batch: &Batch,
     look_for_replays: bool,
+    outbox: Option<&Outbox>,
     now: Timestamp,
 ) -> Result<Attempt, sqlx::Error> {
     let mut sends: Vec<Option<Result<Sent, Error>>> = batch.sends.iter().map(|_| None).collect();
@@ -285,6 +294,10 @@ async fn attempt<C: Statements + Send>(
     }
 
     let receipts = apply_receipts(connection, &batch.receipts, &conversations, &mut entries, now).await?;
+    if let Some(outbox) = outbox {
+        let events = webhooks::of_batch(&sends, &batch.receipts, &receipts);
+        outbox.write(connection, events, now).await?;
+    }
     let entries = connection.append_log(entries, now).await?;
 
     for (index, first) in twins {

@@ -8,6 +8,7 @@ use crate::{
         Result,
         log::{Entry, NewEntry},
         rows::{AttachmentColumns, Participants},
+        webhooks::NewWebhook,
     },
 };
 use std::collections::BTreeMap;
@@ -87,6 +88,14 @@ pub(in crate::storage) trait Statements {
         &mut self,
         message_ids: &[i64],
         marks: &[(i64, i64, i64, i64)],
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Writes events for each of the targets of webhooks.
+    fn insert_webhooks(
+        &mut self,
+        events: &[NewWebhook],
+        targets: &[&str],
         now: Timestamp,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
