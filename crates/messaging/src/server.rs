@@ -21,7 +21,7 @@ use crate::{
     delivery::bus::Bus,
     documents,
     files::{Files, FilesOptions, Signer, signing_key},
-    http::{self, AppState, MetricsAccess, RequestLimits},
+    http::{self, AppState, MetricsAccess, RequestLimits, ServiceKeys},
     identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
     shared::Redis,
@@ -171,6 +171,7 @@ pub async fn run(
         clock,
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
+        service_keys: ServiceKeys::new(&config.service.keys),
         metrics_access: MetricsAccess::of(&config),
         documents: documents::all(config.server.public_url.as_deref()),
     };

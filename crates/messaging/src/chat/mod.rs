@@ -22,6 +22,7 @@ mod reconcile;
 mod relay;
 mod search;
 mod send;
+mod service_calls;
 mod tasks;
 mod typing;
 pub mod views;
@@ -62,6 +63,7 @@ pub use receipts::ReadAnswer;
 pub use reconcile::Reconciled;
 pub use search::{SearchHit, SearchMessages};
 pub use send::{MessageSent, PendingSend, SentMessage};
+pub use service_calls::PostMessage;
 pub use typing::parse_typing;
 use writer::Writers;
 

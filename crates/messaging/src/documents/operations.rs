@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     errors, events,
     examples::{self, CONVERSATION, JANE, JOHN, MESSAGE, NOW},
+    internal,
     operation::{Access, Operation, RATE_LIMIT, refusal},
     requests,
     schemas::{Schemas, object},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// The groups, in the order in which they are shown.
-pub(super) const TAGS: [(&str, &str); 8] = [
+pub(super) const TAGS: [(&str, &str); 9] = [
     ("Sign-in", "Tokens are the main API's; this service asks it whose they are."),
     ("Conversations", "Two users, and at most one product. Everybody sees their own side."),
     ("Messages", "`seq` is a message's place in its conversation: 1, 2, 3 … without gaps."),
@@ -32,6 +33,10 @@ pub(super) const TAGS: [(&str, &str); 8] = [
     ),
     ("People", "Presence and blocks."),
     ("Notifications", "Devices and what to send to them."),
+    (
+        "Server to server",
+        "For the main API, with `SERVICE_API_KEY`. Without a key there is nothing at these addresses.",
+    ),
     ("Operations", "For whoever runs the service."),
     ("Documents", "The contract, in three forms."),
 ];
@@ -41,7 +46,17 @@ const A_MESSAGE: &[&str] = &["FORBIDDEN", "MESSAGE_NOT_FOUND", "RATE_LIMITED"];
 
 /// All operations.
 pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
-    let groups = [sign_in, conversations, messages, files, people, notifications, operations, documents];
+    let groups = [
+        sign_in,
+        conversations,
+        messages,
+        files,
+        people,
+        notifications,
+        internal::all,
+        operations,
+        documents,
+    ];
     groups.into_iter().flat_map(|group| group(schemas)).collect()
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{identity::UserProfile, ids::UserId};
+use crate::{chat::views::MessageView, identity::UserProfile, ids::UserId};
 
 /// Whose a token is.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -54,6 +54,15 @@ pub struct SyncEvent {
 pub struct ForgetAnswer {
     /// Whether there was one.
     pub removed: bool,
+}
+
+/// An offer in another state.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OfferAnswer {
+    /// The offer.
+    pub offer_id: i64,
+    /// The messages that show it, as they are now.
+    pub messages: Vec<MessageView>,
 }
 
 /// The process lives.

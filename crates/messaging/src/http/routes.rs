@@ -2,7 +2,7 @@
 
 use axum::{Router, routing::MethodRouter};
 
-use super::{AppState, auth, conversations, documents, files, health, messages, metrics, users};
+use super::{AppState, auth, conversations, documents, files, health, internal, messages, metrics, users};
 
 /// A method at a path, and the operation it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,9 @@ routes! {
         post users::register_device as "register_fcm_token",
         delete users::forget_device as "forget_fcm_token";
     "/api/notifications/preferences" => get users::get_preferences, put users::put_preferences;
+
+    "/internal/messages" => post internal::post_message;
+    "/internal/offers/{id}" => patch internal::update_offer;
 
     "/health" => get health::get_health;
     "/ready" => get health::get_ready;

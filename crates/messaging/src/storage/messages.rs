@@ -176,6 +176,33 @@ impl Store {
         Ok(self.messages_by_id(&[id]).await?.remove(&id))
     }
 
+    /// The messages that show an offer, oldest first, at most `limit` of them.
+    pub async fn messages_of_offer(&self, offer: i64, limit: i64) -> Result<Vec<MessageId>> {
+        // In the words of the index.
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_scalar(
+                    "select id from messages where offer is not null and (offer::jsonb ->> 'id')::bigint = $1
+                     order by id limit $2",
+                )
+                .bind(offer)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_scalar(
+                    "select id from messages where offer is not null and offer ->> '$.id' = $1
+                     order by id limit $2",
+                )
+                .bind(offer)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+        })
+    }
+
     /// How many messages of a conversation lie after `cleared_seq`.
     pub async fn count_messages(&self, conversation: ConversationId, cleared_seq: i64) -> Result<i64> {
         Ok(self.last_seq(conversation).await?.saturating_sub(cleared_seq).max(0))
