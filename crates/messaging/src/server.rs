@@ -139,7 +139,7 @@ pub async fn run(
         Some(_) => shared_cache_key(secret, &store).await.map_err(failed)?,
         None => cache_key(secret),
     };
-    let shared = redis.clone().map(|redis| (redis, bus.clone()));
+    let shared = redis.clone().map(|redis| (redis, bus.clone(), store.clone()));
     let jwt = &config.jwt;
     let identity =
         Identity::new_shared(main_api.clone(), directory.clone(), jwt, key, ttl, clock.clone(), shared);

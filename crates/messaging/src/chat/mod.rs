@@ -8,10 +8,13 @@ mod changes;
 mod conversations;
 mod devices;
 mod edit;
+mod erase;
 pub mod events;
+mod export;
 mod files;
 mod fold;
 mod input;
+mod jobs;
 mod live;
 mod preferences;
 mod presence;
@@ -52,6 +55,8 @@ pub use blocks::{BlockAnswer, BlockView};
 pub use conversations::MuteConversation;
 pub use devices::{DeviceView, ForgetDevice, RegisterDevice};
 pub use edit::{EditMessage, parse_message};
+pub use erase::EraseAnswer;
+pub use export::Export;
 pub use files::UploadPermit;
 pub use input::{Fields, MAX_IDS, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
@@ -111,6 +116,8 @@ struct Inner {
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
     typing: typing::Typing,
+    /// Told that there is work for `jobs`.
+    has_jobs: Arc<Notify>,
 }
 
 impl Chat {
@@ -157,6 +164,7 @@ impl Chat {
                 presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
                 redis,
                 typing: typing::Typing::default(),
+                has_jobs: Arc::default(),
                 store,
                 settings,
             }),
@@ -176,6 +184,7 @@ impl Chat {
         inner.writers.set(writers).expect("set once");
         tasks::start(&chat);
         relay::start(&chat);
+        jobs::start(&chat);
         chat
     }
 

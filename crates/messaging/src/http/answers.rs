@@ -65,6 +65,32 @@ pub struct OfferAnswer {
     pub messages: Vec<MessageView>,
 }
 
+/// A token is forgotten.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ForgottenAnswer {
+    /// Always true: whether it was known is nobody's business.
+    pub forgotten: bool,
+}
+
+/// A user is signed out.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LogoutAnswer {
+    /// Who.
+    pub user_id: UserId,
+    /// Why.
+    #[schemars(extend("enum" = ["logout", "ban"]))]
+    pub reason: &'static str,
+}
+
+/// A user or product is shown in another way from now on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RefreshAnswer {
+    /// Which.
+    pub id: i64,
+    /// The card came with the call; otherwise the main API is asked at the next occasion.
+    pub is_stored: bool,
+}
+
 /// The process lives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct HealthAnswer {

@@ -80,6 +80,12 @@ routes! {
 
     "/internal/messages" => post internal::post_message;
     "/internal/offers/{id}" => patch internal::update_offer;
+    "/internal/tokens/forget" => post internal::forget_token;
+    "/internal/users/{id}" => delete internal::erase_user;
+    "/internal/users/{id}/logout" => post internal::logout_user;
+    "/internal/users/{id}/refresh" => post internal::refresh_user;
+    "/internal/users/{id}/export" => get internal::export_user;
+    "/internal/products/{id}/refresh" => post internal::refresh_product;
 
     "/health" => get health::get_health;
     "/ready" => get health::get_ready;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Database, IdList, Result, Store, on, rows::MessageRow};
-use crate::ids::{ConversationId, MessageId};
+use crate::ids::{ConversationId, MessageId, UserId};
 
 /// The columns of [`MessageRow`] over `messages m`, then the rest of the statement.
 /// The dialects differ in how they write JSON.
@@ -174,6 +174,47 @@ impl Store {
     /// One message.
     pub async fn message(&self, id: MessageId) -> Result<Option<MessageRow>> {
         Ok(self.messages_by_id(&[id]).await?.remove(&id))
+    }
+
+    /// Messages after a place for a user's export: those that they see, and all of their own; oldest first.
+    pub async fn messages_to_export(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+        cleared_seq: i64,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<MessageRow>> {
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(select_messages!(
+                    postgres,
+                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
+                     order by m.seq limit $5"
+                ))
+                .bind(conversation)
+                .bind(after)
+                .bind(cleared_seq)
+                .bind(user)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(select_messages!(
+                    sqlite,
+                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
+                     order by m.seq limit $5"
+                ))
+                .bind(conversation)
+                .bind(after)
+                .bind(cleared_seq)
+                .bind(user)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+        })
     }
 
     /// The messages that show an offer, oldest first, at most `limit` of them.

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod erase;
 mod keys;
 mod posting;
 mod service;
+mod sessions;
 #[expect(dead_code, reason = "no store is opened past the service here")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -94,6 +94,19 @@ impl Service {
         service
     }
 
+    /// Ends it, and starts it again over the same database and files.
+    pub(crate) async fn restart(mut self) -> Self {
+        self._running.shutdown().await;
+        let Self { database, _folder: folder, .. } = self;
+        let variables =
+            [("SERVICE_API_KEY", KEY), ("UPLOAD_DIR", folder.path().join("uploads").to_str().unwrap())]
+                .map(|(name, value)| (name, value.to_owned()));
+        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let mut service = Self::start_with(database, &variables).await;
+        service._folder = folder;
+        service
+    }
+
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().unwrap();
         self.client.request(method, format!("{}{path}", self.base)).timeout(PATIENCE)
