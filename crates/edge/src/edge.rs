@@ -213,7 +213,8 @@ impl<H: Handler> Edge<H> {
         })
     }
 
-    fn remote(&self, request: &Request) -> IpAddr {
+    /// Whose request it is: the peer's address, or what a trusted proxy says.
+    pub fn remote(&self, request: &Request) -> IpAddr {
         let peer =
             request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.addr.ip());
         self.0.shared.config.trusted_proxies.client_ip(peer, request.headers())

@@ -21,7 +21,7 @@ use crate::{
     delivery::bus::Bus,
     documents,
     files::{Files, FilesOptions, Signer, signing_key},
-    http::{self, AppState, MetricsAccess, RequestLimits},
+    http::{self, AppState, MetricsAccess, RequestLimits, ServiceKeys},
     identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
     shared::Redis,
@@ -143,7 +143,7 @@ pub async fn run(
         Some(_) => shared_cache_key(secret, &store).await.map_err(failed)?,
         None => cache_key(secret),
     };
-    let shared = redis.clone().map(|redis| (redis, bus.clone()));
+    let shared = redis.clone().map(|redis| (redis, bus.clone(), store.clone()));
     let jwt = &config.jwt;
     let identity =
         Identity::new_shared(main_api.clone(), directory.clone(), jwt, key, ttl, clock.clone(), shared);
@@ -176,8 +176,8 @@ pub async fn run(
         clock,
         limits: RequestLimits { max_body: config.live.max_payload, body_timeout: config.server.body_timeout },
         is_leaving: Arc::clone(&is_leaving),
+        service_keys: ServiceKeys::new(&config.service.keys),
         metrics_access: MetricsAccess::of(&config),
-        service_key: config.webhooks.service_key.clone(),
         documents: documents::all(config.server.public_url.as_deref()),
     };
     let _metrics = serve_metrics(&config, &state).await?;

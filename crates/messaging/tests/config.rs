@@ -304,3 +304,33 @@ fn a_broken_env_file_is_reported_without_its_line() {
     let sentence = config::environment(&file).expect_err("a refusal").to_string();
     assert!(sentence.contains(".env") && !sentence.contains("hunter2"), "{sentence}");
 }
+
+#[test]
+fn a_service_key_must_be_long_and_ones_own() {
+    const KEY: &str = "b0f1a4d89c7e4f2a8f6d13c5e7a90b2d";
+    assert!(read(&[]).expect("a configuration").service.keys.is_empty());
+    let both =
+        [("SERVICE_API_KEY", KEY), ("SERVICE_API_KEY_PREVIOUS", "an-older-key-of-32-bytes-or-more-0123")];
+    let config = read(&both).expect("a configuration");
+    assert_eq!(config.service.keys.len(), 2);
+    assert!(config.describe().iter().all(|line| !line.contains(KEY)));
+    assert!(!format!("{config:?}").contains(KEY));
+    for bad in [
+        "",
+        " ",
+        "your_service_api_key",
+        &KEY[1..],
+        &"changeme".repeat(4),
+        &format!("{KEY} {KEY}"),
+        &"é".repeat(40),
+    ] {
+        let sentence = refusal(&[("SERVICE_API_KEY", bad)]);
+        assert!(
+            sentence.starts_with("SERVICE_API_KEY ") && (bad.len() < 3 || !sentence.contains(bad)),
+            "{sentence}"
+        );
+        let old = [("SERVICE_API_KEY", KEY), ("SERVICE_API_KEY_PREVIOUS", bad)];
+        assert!(refusal(&old).starts_with("SERVICE_API_KEY_PREVIOUS "), "{bad}");
+    }
+    assert!(refusal(&[("SERVICE_API_KEY_PREVIOUS", KEY)]).contains("without SERVICE_API_KEY"));
+}

@@ -148,5 +148,8 @@ fn edited(subject: &Subject, user: UserId, content: &str, window: Duration) -> R
 
 fn deleted(subject: &Subject, user: UserId) -> Result<Option<MessageChange>> {
     written_by(subject, user, "Only its sender can delete a message.")?;
+    if subject.message.kind == MessageType::System {
+        return Err(Error::Forbidden("A notice of the marketplace cannot be deleted.".into()));
+    }
     Ok(subject.message.deleted_at.is_none().then_some(MessageChange::Delete))
 }

@@ -8,11 +8,14 @@ mod changes;
 mod conversations;
 mod devices;
 mod edit;
+mod erase;
 pub mod events;
+mod export;
 mod files;
 mod fold;
 mod indexing;
 mod input;
+mod jobs;
 mod live;
 mod pages;
 mod preferences;
@@ -24,6 +27,7 @@ mod reconcile;
 mod relay;
 mod search;
 mod send;
+mod service_calls;
 mod tasks;
 mod typing;
 pub mod views;
@@ -54,6 +58,8 @@ pub use blocks::{BlockAnswer, BlockView};
 pub use conversations::MuteConversation;
 pub use devices::{DeviceView, ForgetDevice, RegisterDevice};
 pub use edit::{EditMessage, parse_message};
+pub use erase::EraseAnswer;
+pub use export::Export;
 pub use files::UploadPermit;
 pub use input::{Fields, MAX_IDS, MarkRead, SendMessage};
 pub use live::{Since, Subscribed, parse_conversation, parse_status};
@@ -66,6 +72,7 @@ pub use receipts::ReadAnswer;
 pub use reconcile::Reconciled;
 pub use search::{SearchHit, SearchMessages};
 pub use send::{MessageSent, PendingSend, SentMessage};
+pub use service_calls::PostMessage;
 pub use typing::parse_typing;
 pub use webhooks::{DeadWebhook, ReplayAnswer, WebhookBody};
 use writer::Writers;
@@ -116,6 +123,8 @@ struct Inner {
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
     typing: typing::Typing,
+    /// Told that there is work for `jobs`.
+    has_jobs: Arc<Notify>,
 }
 
 impl Chat {
@@ -164,6 +173,7 @@ impl Chat {
                 presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
                 redis,
                 typing: typing::Typing::default(),
+                has_jobs: Arc::default(),
                 store,
                 settings,
             }),
@@ -183,6 +193,7 @@ impl Chat {
         inner.writers.set(writers).expect("set once");
         tasks::start(&chat);
         relay::start(&chat);
+        jobs::start(&chat);
         chat
     }
 

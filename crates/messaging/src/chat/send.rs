@@ -20,9 +20,9 @@ use crate::{
 #[must_use = "only `stored` tells whether the message is kept"]
 #[derive(Debug)]
 pub struct PendingSend {
-    chat: Chat,
-    outcome: oneshot::Receiver<Result<Stored, Error>>,
-    queued_at: Instant,
+    pub(super) chat: Chat,
+    pub(super) outcome: oneshot::Receiver<Result<Stored, Error>>,
+    pub(super) queued_at: Instant,
     /// The sender's message bucket after this message; `None` without a limit.
     pub rate_limit: Option<RateLimit>,
 }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     clock::Timestamp,
+    content::ClientMessageId,
     delivery::hub::Status,
     identity::cards::{ProductCard, UserProfile},
     ids::{AttachmentId, ConversationId, MessageId, UserId},
@@ -193,7 +194,7 @@ impl MessageView {
             status: MessageStatus::of(row.is_delivered, row.is_read),
             is_read: row.is_read,
             read_at: row.read_at,
-            client_message_id: row.client_message_id,
+            client_message_id: row.client_message_id.map(ClientMessageId::shown),
             edited_at: row.edited_at,
             deleted_at: row.deleted_at,
             created_at: row.created_at,

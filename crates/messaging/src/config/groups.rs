@@ -271,6 +271,48 @@ fn public_key(algorithm: Algorithm, value: &str) -> Result<DecodingKey, String> 
     .map_err(|_| "is not a PEM public key for JWT_ALGORITHM.".to_owned())
 }
 
+/// The main API's own calls.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// `SERVICE_API_KEY`, then `SERVICE_API_KEY_PREVIOUS`; empty where there are no such calls.
+    pub keys: Vec<Secret>,
+}
+
+/// A key that opens everything must not be one that can be guessed.
+const MIN_KEY_BYTES: usize = 32;
+/// Random bytes in hexadecimal have more than these; a word written several times has not.
+const MIN_KEY_DIFFERENT: usize = 8;
+
+impl Service {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let mut keys = Vec::new();
+        for name in ["SERVICE_API_KEY", "SERVICE_API_KEY_PREVIOUS"] {
+            let Some(key) = reader.secret(name)? else { continue };
+            let bytes = key.expose().trim().as_bytes();
+            if bytes.len() < MIN_KEY_BYTES {
+                return Err(ConfigError::new(name, "must have at least 32 bytes."));
+            }
+            if bytes.iter().collect::<std::collections::HashSet<_>>().len() < MIN_KEY_DIFFERENT {
+                return Err(ConfigError::new(
+                    name,
+                    "can be guessed: set random bytes, such as 32 in hexadecimal.",
+                ));
+            }
+            if !bytes.iter().all(u8::is_ascii_graphic) {
+                return Err(ConfigError::new(
+                    name,
+                    "must be of visible ASCII characters, so that it fits a header.",
+                ));
+            }
+            if name == "SERVICE_API_KEY_PREVIOUS" && keys.is_empty() {
+                return Err(ConfigError::new(name, "is set without SERVICE_API_KEY, which comes after it."));
+            }
+            keys.push(Secret::new(key.expose().trim()));
+        }
+        Ok(Self { keys })
+    }
+}
+
 /// Which pages may call.
 #[derive(Debug, Clone)]
 pub struct Cors {

@@ -16,7 +16,7 @@ use std::{collections::HashMap, fmt, io, path::Path};
 pub use example::example_file;
 pub use groups::{
     Cors, Database, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages, Metrics,
-    Redis, Server, Tls, Uploads,
+    Redis, Server, Service, Tls, Uploads,
 };
 pub use reader::ConfigError;
 pub use secret::Secret;
@@ -43,6 +43,8 @@ pub struct Config {
     pub redis: Redis,
     /// The local check of tokens that are JWTs.
     pub jwt: Jwt,
+    /// The main API's own calls.
+    pub service: Service,
     /// Which pages may call.
     pub cors: Cors,
     /// Files.
@@ -103,6 +105,7 @@ impl Config {
             database: Database::read(&mut reader)?,
             redis: Redis::read(&mut reader)?,
             jwt: Jwt::read(&mut reader)?,
+            service: Service::read(&mut reader)?,
             cors: Cors::read(&mut reader, environment)?,
             uploads: Uploads::read(&mut reader)?,
             messages: Messages::read(&mut reader)?,

@@ -50,6 +50,7 @@ pub(crate) fn is_example(secret: &str) -> bool {
         "yourjwtsecret",
         "yourjwtsecretkey",
         "yourkey",
+        "yourserviceapikey",
         "yoursecret",
         "yoursecrethere",
         "yoursecretkey",

@@ -44,6 +44,8 @@ pub enum Section {
     Redis,
     /// The local check of tokens that are JWTs.
     Jwt,
+    /// The main API's own calls.
+    Service,
     /// Which pages may call.
     Cors,
     /// Files.
@@ -69,6 +71,7 @@ impl Section {
             Self::Database => "Database",
             Self::Redis => "Redis",
             Self::Jwt => "JWT",
+            Self::Service => "Server to server",
             Self::Cors => "CORS",
             Self::Uploads => "File upload",
             Self::Messages => "Messages",
@@ -251,6 +254,18 @@ pub static VARIABLES: &[Variable] = &[
         "/etc/rented-messaging/jwt.pem",
         "The public key for RS256 and ES256: PEM text (line breaks may be written \\n) or the path of a PEM file.",
     ),
+    secret(
+        Section::Service,
+        "SERVICE_API_KEY",
+        "",
+        "The key of the main API's own calls under /internal: at least 32 bytes. Without it there is nothing at those addresses.",
+    ),
+    secret(
+        Section::Service,
+        "SERVICE_API_KEY_PREVIOUS",
+        "",
+        "The key before SERVICE_API_KEY, accepted as well while the main API changes over.",
+    ),
     optional(
         Section::Cors,
         "CORS_ORIGIN",
@@ -342,12 +357,6 @@ pub static VARIABLES: &[Variable] = &[
         "WEBHOOK_MAX_ATTEMPTS",
         "10",
         "Attempts, at most 10, after which an event is a dead letter.",
-    ),
-    secret(
-        Section::Webhooks,
-        "SERVICE_API_KEY",
-        "",
-        "What the main API shows as a bearer at /internal: at least 32 bytes. Without it, there is nothing at /internal.",
     ),
     preset(
         Section::Live,

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::{
     groups::Environment,
     reader::{ConfigError, Reader, quoted},
-    secret::Secret,
 };
 use crate::storage::webhooks::WebhookEvent;
 
@@ -17,8 +16,6 @@ use crate::storage::webhooks::WebhookEvent;
 const MAX_TARGETS: usize = 10;
 /// What Standard Webhooks asks of a secret.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Shorter keys could be guessed.
-const MIN_SERVICE_KEY: usize = 32;
 
 /// Webhooks.
 #[derive(Debug, Clone)]
@@ -39,8 +36,6 @@ pub struct Webhooks {
     pub retry_base: Duration,
     /// `WEBHOOK_MAX_ATTEMPTS`.
     pub max_attempts: u32,
-    /// `SERVICE_API_KEY`: what the main API shows at `/internal`.
-    pub service_key: Option<Secret>,
 }
 
 /// A key that events are signed with.
@@ -86,10 +81,6 @@ impl Webhooks {
         let default = if environment.is_production() { "false" } else { "true" };
         let allow_private = flag(&reader.text_or("WEBHOOK_ALLOW_PRIVATE", default))
             .map_err(|rule| ConfigError::new("WEBHOOK_ALLOW_PRIVATE", rule))?;
-        let service_key = reader.secret("SERVICE_API_KEY")?;
-        if service_key.as_ref().is_some_and(|key| key.expose().len() < MIN_SERVICE_KEY) {
-            return Err(ConfigError::new("SERVICE_API_KEY", "is shorter than 32 bytes: it can be guessed."));
-        }
         Ok(Self {
             urls,
             keys,
@@ -99,7 +90,6 @@ impl Webhooks {
             timeout: reader.millis("WEBHOOK_TIMEOUT")?,
             retry_base: reader.millis("WEBHOOK_RETRY_BASE")?,
             max_attempts: reader.number("WEBHOOK_MAX_ATTEMPTS", 1..=10)?,
-            service_key,
         })
     }
 }

@@ -7,6 +7,10 @@ use crate::errors::{Error, Result};
 /// The most characters an id may have; the column is as wide.
 const MAX_CHARACTERS: usize = 64;
 
+/// What an id of the main API is stored with: a client's own can hold no control character, so neither
+/// can take the other's.
+const MAIN_API: char = '\u{1}';
+
 /// The client's own id of a message: 1–64 printable characters, compared as typed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClientMessageId(String);
@@ -25,6 +29,24 @@ impl ClientMessageId {
             return refused("The client_message_id field must only contain printable characters.");
         }
         Ok(Self(raw.to_owned()))
+    }
+
+    /// Reads an id that the main API gave: as a client's, but for one character less.
+    pub fn parse_of_main_api(raw: &str) -> Result<Self> {
+        let Self(id) = Self::parse(raw)?;
+        if id.chars().count() == MAX_CHARACTERS {
+            let sentence = "The client_message_id field must not be greater than 63 characters.";
+            return Err(Error::field("client_message_id", sentence));
+        }
+        Ok(Self(format!("{MAIN_API}{id}")))
+    }
+
+    /// A stored id as it was given.
+    pub fn shown(stored: String) -> String {
+        match stored.strip_prefix(MAIN_API) {
+            Some(id) => id.to_owned(),
+            None => stored,
+        }
     }
 
     /// The id as typed.
@@ -65,6 +87,16 @@ mod tests {
         {
             assert_eq!(ClientMessageId::parse(id).unwrap().as_str(), id);
         }
+    }
+
+    #[test]
+    fn an_id_of_the_main_api_is_no_clients() {
+        let id = ClientMessageId::parse_of_main_api("offer-17").unwrap().into_string();
+        assert!(ClientMessageId::parse(&id).is_err() && id != "offer-17");
+        assert_eq!(ClientMessageId::shown(id), "offer-17");
+        assert_eq!(ClientMessageId::shown("offer-17".into()), "offer-17");
+        assert!(ClientMessageId::parse_of_main_api(&"a".repeat(63)).is_ok());
+        assert!(ClientMessageId::parse_of_main_api(&"a".repeat(64)).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod emoji;
 mod file_url;
 mod markup;
 mod metadata;
+mod offer;
 mod search;
 mod text;
 
@@ -16,5 +17,6 @@ pub use client_message_id::ClientMessageId;
 pub use emoji::Emoji;
 pub use file_url::FileUrl;
 pub use metadata::Metadata;
+pub use offer::{Offer, OfferChange};
 pub use search::{Highlight, Needle, folded};
 pub use text::{MAX_CHARACTERS, MessageText};

@@ -8,6 +8,7 @@ mod asyncapi;
 mod errors;
 mod events;
 mod examples;
+mod internal;
 mod openapi;
 mod operation;
 mod operations;

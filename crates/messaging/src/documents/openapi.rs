@@ -61,7 +61,8 @@ pub(super) fn document(server: &str) -> Value {
             "headers": headers(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A token of the main API: Sanctum's or a JWT."},
-                "serviceKey": {"type": "http", "scheme": "bearer", "description": "`SERVICE_API_KEY`, as a bearer or as `X-Api-Key`."},
+                "serviceKey": {"type": "http", "scheme": "bearer", "description": "`SERVICE_API_KEY`: the main API's own."},
+                "serviceKeyHeader": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same key in a header of its own."},
                 "metricsToken": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`."},
             },
         },

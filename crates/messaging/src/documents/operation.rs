@@ -48,6 +48,8 @@ pub(super) struct Operation {
 const ALWAYS: &[&str] = &["INTERNAL"];
 /// What checking a token may end in.
 const SIGN_IN: &[&str] = &["UNAUTHENTICATED", "AUTH_UNAVAILABLE", "SERVICE_UNAVAILABLE"];
+/// What checking the service's key may end in; without any there is nothing at the address.
+const SERVICE_KEY: &[&str] = &["UNAUTHENTICATED", "RATE_LIMITED", "NOT_FOUND", "SERVICE_UNAVAILABLE"];
 /// What reading a JSON body may end in.
 const BODY: &[&str] = &["BAD_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "VALIDATION_FAILED"];
 
@@ -70,8 +72,10 @@ impl Operation {
     /// The same operation for whoever else may call it.
     pub(super) fn access(mut self, access: Access) -> Self {
         self.access = access;
-        if matches!(access, Access::Open | Access::MetricsToken | Access::ServiceKey) {
-            self.codes = ALWAYS.to_vec();
+        match access {
+            Access::Bearer | Access::BearerOrLink => {}
+            Access::Open | Access::MetricsToken => self.codes = ALWAYS.to_vec(),
+            Access::ServiceKey => self.codes = [ALWAYS, SERVICE_KEY].concat(),
         }
         self
     }
@@ -286,8 +290,10 @@ impl Operation {
             Access::Bearer => {}
             Access::Open => operation["security"] = json!([]),
             Access::BearerOrLink => operation["security"] = json!([{"bearer": []}, {}]),
-            Access::ServiceKey => operation["security"] = json!([{"serviceKey": []}]),
             Access::MetricsToken => operation["security"] = json!([{"metricsToken": []}, {}]),
+            Access::ServiceKey => {
+                operation["security"] = json!([{"serviceKey": []}, {"serviceKeyHeader": []}])
+            }
         }
         operation
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     errors, events,
     examples::{self, CONVERSATION, JANE, JOHN, MESSAGE, NOW},
+    internal,
     operation::{Access, Operation, RATE_LIMIT, refusal},
     requests,
     schemas::{Schemas, object},
@@ -33,8 +34,8 @@ pub(super) const TAGS: [(&str, &str); 9] = [
     ("People", "Presence and blocks."),
     ("Notifications", "Devices and what to send to them."),
     (
-        "Internal",
-        "For the main API alone, by `SERVICE_API_KEY`; without one configured, there is nothing here.",
+        "Server to server",
+        "For the main API, with `SERVICE_API_KEY`. Without a key there is nothing at these addresses.",
     ),
     ("Operations", "For whoever runs the service."),
     ("Documents", "The contract, in three forms."),
@@ -45,8 +46,18 @@ const A_MESSAGE: &[&str] = &["FORBIDDEN", "MESSAGE_NOT_FOUND", "RATE_LIMITED"];
 
 /// All operations.
 pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
-    let groups =
-        [sign_in, conversations, messages, files, people, notifications, internal, operations, documents];
+    let groups = [
+        sign_in,
+        conversations,
+        messages,
+        files,
+        people,
+        notifications,
+        internal::all,
+        webhooks,
+        operations,
+        documents,
+    ];
     groups.into_iter().flat_map(|group| group(schemas)).collect()
 }
 
@@ -300,7 +311,7 @@ fn notifications(schemas: &mut Schemas) -> Vec<Operation> {
     operations
 }
 
-fn internal(schemas: &mut Schemas) -> Vec<Operation> {
+fn webhooks(schemas: &mut Schemas) -> Vec<Operation> {
     let dead = examples::json(&DeadWebhook {
         id: 17,
         event_id: "evt_0d4b8f3c0a6e4c1f9b7d2e5a8c3f6b10".into(),
@@ -314,11 +325,9 @@ fn internal(schemas: &mut Schemas) -> Vec<Operation> {
         dead_at: NOW,
     });
     let operation = |id, summary| {
-        Operation::new(id, "Internal", summary).access(Access::ServiceKey).refused(&[
-            "UNAUTHENTICATED",
-            "NOT_FOUND",
-            "SERVICE_UNAVAILABLE",
-        ])
+        Operation::new(id, "Server to server", summary)
+            .access(Access::ServiceKey)
+            .refused(&["NOT_FOUND", "SERVICE_UNAVAILABLE"])
     };
     vec![
         operation("list_dead_webhooks", "Webhooks that could not be delivered")

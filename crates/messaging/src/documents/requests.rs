@@ -13,14 +13,14 @@ pub(super) fn id() -> Value {
     json!({"type": "integer", "format": "int64", "minimum": 1})
 }
 
-fn optional(mut schema: Value, description: &str) -> Value {
+pub(super) fn optional(mut schema: Value, description: &str) -> Value {
     if let Some(kind) = schema.get_mut("type") {
         *kind = json!([kind.clone(), "null"]);
     }
     described(schema, description)
 }
 
-fn text(max: usize) -> Value {
+pub(super) fn text(max: usize) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": max})
 }
 

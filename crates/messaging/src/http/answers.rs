@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{identity::UserProfile, ids::UserId};
+use crate::{chat::views::MessageView, identity::UserProfile, ids::UserId};
 
 /// Whose a token is.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -54,6 +54,41 @@ pub struct SyncEvent {
 pub struct ForgetAnswer {
     /// Whether there was one.
     pub removed: bool,
+}
+
+/// An offer in another state.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OfferAnswer {
+    /// The offer.
+    pub offer_id: i64,
+    /// The messages that show it, as they are now.
+    pub messages: Vec<MessageView>,
+}
+
+/// A token is forgotten.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ForgottenAnswer {
+    /// Always true: whether it was known is nobody's business.
+    pub forgotten: bool,
+}
+
+/// A user is signed out.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LogoutAnswer {
+    /// Who.
+    pub user_id: UserId,
+    /// Why.
+    #[schemars(extend("enum" = ["logout", "ban"]))]
+    pub reason: &'static str,
+}
+
+/// A user or product is shown in another way from now on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RefreshAnswer {
+    /// Which.
+    pub id: i64,
+    /// The card came with the call; otherwise the main API is asked at the next occasion.
+    pub is_stored: bool,
 }
 
 /// The process lives.

@@ -8,11 +8,13 @@ mod documents;
 mod envelope;
 mod files;
 mod health;
+mod internal;
 mod internal_webhooks;
 mod messages;
 mod metrics;
 mod params;
 mod routes;
+mod service_key;
 mod users;
 
 use std::{
@@ -34,7 +36,6 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::{
     chat::Chat,
     clock::Clock,
-    config::Secret,
     errors::Error,
     identity::{Identity, MainApi},
     shared::Redis,
@@ -44,6 +45,7 @@ use crate::{
 pub use documents::Documents;
 pub use metrics::{MetricsAccess, metrics_router};
 pub use routes::{ROUTES, Route};
+pub use service_key::ServiceKeys;
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -64,10 +66,10 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Whether the service is on its way out.
     pub is_leaving: Arc<AtomicBool>,
+    /// The keys of the main API's own calls.
+    pub service_keys: ServiceKeys,
     /// Who may read metrics.
     pub metrics_access: MetricsAccess,
-    /// What the main API shows at `/internal`.
-    pub service_key: Option<Secret>,
     /// What the service says of itself.
     pub documents: Documents,
 }
@@ -88,6 +90,7 @@ pub fn router(state: AppState, origins: Origins, page: Router) -> Router {
         .merge(page)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), service_key::guard))
         .layer(middleware::from_fn_with_state(state.clone(), envelope::finish))
         .layer(cors(origins));
 
@@ -120,8 +123,10 @@ async fn method_not_allowed() -> Result<Response, Error> {
 
 fn cors(origins: Origins) -> CorsLayer {
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin: &HeaderValue, _| {
-            origin.to_str().is_ok_and(|origin| origins.allows(origin))
+        .allow_origin(AllowOrigin::predicate(move |origin: &HeaderValue, request| {
+            // The main API's own calls are no page's.
+            !service_key::is_internal(request.uri.path())
+                && origin.to_str().is_ok_and(|origin| origins.allows(origin))
         }))
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])

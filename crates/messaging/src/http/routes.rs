@@ -3,7 +3,8 @@
 use axum::{Router, routing::MethodRouter};
 
 use super::{
-    AppState, auth, conversations, documents, files, health, internal_webhooks, messages, metrics, users,
+    AppState, auth, conversations, documents, files, health, internal, internal_webhooks, messages, metrics,
+    users,
 };
 
 /// A method at a path, and the operation it is.
@@ -83,6 +84,14 @@ routes! {
     "/internal/webhooks/dead" => get internal_webhooks::list_dead_webhooks;
     "/internal/webhooks/dead/replay" => post internal_webhooks::replay_webhooks;
     "/internal/webhooks/dead/{id}/replay" => post internal_webhooks::replay_webhook;
+    "/internal/messages" => post internal::post_message;
+    "/internal/offers/{id}" => patch internal::update_offer;
+    "/internal/tokens/forget" => post internal::forget_token;
+    "/internal/users/{id}" => delete internal::erase_user;
+    "/internal/users/{id}/logout" => post internal::logout_user;
+    "/internal/users/{id}/refresh" => post internal::refresh_user;
+    "/internal/users/{id}/export" => get internal::export_user;
+    "/internal/products/{id}/refresh" => post internal::refresh_product;
 
     "/health" => get health::get_health;
     "/ready" => get health::get_ready;

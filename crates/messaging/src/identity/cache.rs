@@ -89,6 +89,11 @@ impl TokenCache {
         self.refused.insert(key, now.plus(REFUSED_FOR));
     }
 
+    /// Whose a remembered token is.
+    pub(super) fn user_of(&self, key: &TokenKey) -> Option<UserId> {
+        self.valid.get(key).map(|checked| checked.profile.id)
+    }
+
     /// Whether nobody has asked to forget this since the main API was asked.
     pub(super) fn stands(&self, key: &TokenKey, checked: &Checked) -> bool {
         self.forgotten.stands(Subject::Token(*key), checked.asked_at)

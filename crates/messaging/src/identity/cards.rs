@@ -36,6 +36,11 @@ impl UserProfile {
         Self { id, name: format!("User {id}"), avatar_url: None }
     }
 
+    /// What others see of somebody who was erased.
+    pub fn deleted(id: UserId) -> Self {
+        Self { id, name: "Deleted user".into(), avatar_url: None }
+    }
+
     /// Reads a user as the main API writes it; `None` where there is no valid `id`.
     pub fn from_main_api(user: &Map<String, Value>) -> Option<Self> {
         let id = UserId(positive_id(user.get("id")?)?);

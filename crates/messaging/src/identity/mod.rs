@@ -2,8 +2,10 @@
 //!
 //! `main_api` asks the marketplace, `cache` and `flights` keep it from being asked twice, `jwt`
 //! refuses what it need not be asked about; `profiles` knows the names and cards that conversations
-//! show. What a caller may do is decided in `chat`, not here.
+//! show; `announcements` tells all nodes what to forget. What a caller may do is decided in `chat`,
+//! not here.
 
+mod announcements;
 mod cache;
 pub mod cards;
 mod flights;
@@ -16,10 +18,11 @@ mod token;
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+pub use announcements::Reason;
 pub use cards::{ProductCard, UserProfile};
 pub use main_api::MainApi;
 pub use profiles::{Directory, ProductLookUp};
@@ -30,18 +33,18 @@ use crate::{
     config::{Jwt, Secret},
     delivery::bus::Bus,
     errors::Error,
-    ids::UserId,
+    ids::{ProductId, UserId},
     metrics::{self, TokenLookUp},
     shared::Redis,
     storage::{Store, StoreError},
 };
+use announcements::{Announcement, Nodes};
 use cache::{Checked, Subject, TokenCache, Verdict};
 use flights::Flights;
 use jwt::JwtCheck;
 use main_api::{Unavailable, UserError};
-use shared::{Forgetting, SharedToken, SharedTokens};
+use shared::{SharedToken, SharedTokens};
 use token::TokenKey;
-use tokio::sync::broadcast;
 
 /// The shortest that an answer is remembered: a token at its very end would otherwise be asked about
 /// again and again by those that re-validate when it expires.
@@ -62,6 +65,22 @@ pub struct Caller {
     pub expires_at: Timestamp,
 }
 
+/// Whose connections are to be closed, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Those that came with a token; whose it is, if that is known.
+    Token(Forgotten, Option<UserId>),
+    /// All of a user's.
+    User(UserId, Reason),
+}
+
+/// A token that was forgotten; only whether another one is it can be asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgotten(TokenKey);
+
+/// Closes connections of this node.
+type CutConnections = Box<dyn Fn(Cut) + Send + Sync>;
+
 /// Says whose a token is. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
@@ -74,7 +93,11 @@ struct Inner {
     jwt: JwtCheck,
     cache: TokenCache,
     /// What other nodes know.
-    shared: Option<(SharedTokens, Bus)>,
+    shared: Option<SharedTokens>,
+    /// The other nodes, if there may be any.
+    nodes: Option<Nodes>,
+    /// Cuts connections; set once.
+    cut: OnceLock<CutConnections>,
     flights: Flights<TokenKey, Result<Arc<Checked>, UserError>>,
     key: [u8; 32],
     ttl: Duration,
@@ -103,13 +126,17 @@ impl Identity {
         key: [u8; 32],
         ttl: Duration,
         clock: Clock,
-        shared: Option<(Redis, Bus)>,
+        shared: Option<(Redis, Bus, Store)>,
     ) -> Self {
-        let heard = shared.as_ref().and_then(|(_, bus)| bus.broadcasts());
-        let shared = shared.map(|(redis, bus)| (SharedTokens::new(redis, ttl), bus));
+        let (shared, nodes) = match shared {
+            Some((redis, bus, store)) => (Some(SharedTokens::new(redis, ttl)), Some(Nodes::new(bus, store))),
+            None => (None, None),
+        };
         let identity = Self {
             inner: Arc::new(Inner {
                 shared,
+                nodes,
+                cut: OnceLock::new(),
                 main_api,
                 directory,
                 jwt: JwtCheck::new(jwt),
@@ -120,9 +147,7 @@ impl Identity {
                 clock,
             }),
         };
-        if let Some(heard) = heard {
-            tokio::spawn(forget_what_others_forget(Arc::downgrade(&identity.inner), heard));
-        }
+        announcements::start(&identity.inner);
         identity
     }
 
@@ -166,33 +191,54 @@ impl Identity {
         Err(Error::AuthUnavailable { retry_after: AT_LEAST })
     }
 
-    /// Forgets what is known of this token, on all nodes that can be reached: the next call asks the
-    /// main API.
-    pub fn forget(&self, token: &str) {
-        if let Some(token) = Token::parse(token) {
-            self.forget_everywhere(Forgetting::Token(TokenKey::new(&self.inner.key, &token)));
+    /// Forgets what is known of this token, on all nodes, and cuts the connections that came with it: the
+    /// next use asks the main API. An error means that another node may not have heard: call again.
+    pub async fn forget(&self, token: &str) -> Result<(), Error> {
+        match Token::parse(token) {
+            Some(token) => {
+                self.inner.announce(Announcement::Token(TokenKey::new(&self.inner.key, &token))).await
+            }
+            None => Ok(()),
         }
     }
 
-    /// Forgets what is known of all of this user's tokens, on all nodes that can be reached.
-    pub fn forget_user(&self, user: UserId) {
-        self.forget_everywhere(Forgetting::User(user));
+    /// Forgets what is known of all of this user's tokens, on all nodes, and but for a refresh cuts their
+    /// connections. An error means that another node may not have heard: call again.
+    pub async fn forget_user(&self, user: UserId, reason: Reason) -> Result<(), Error> {
+        self.inner.announce(Announcement::User(user, reason)).await
     }
 
-    fn forget_everywhere(&self, forgetting: Forgetting) {
-        self.inner.forget(forgetting);
-        if self.inner.shared.is_some() {
-            let inner = Arc::clone(&self.inner);
-            tokio::spawn(async move {
-                let Some((tokens, bus)) = &inner.shared else { return };
-                // First where others would look it up again.
-                match forgetting {
-                    Forgetting::Token(token) => tokens.forget(&token).await,
-                    Forgetting::User(user) => tokens.forget_user(user, inner.clock.now()).await,
-                }
-                bus.broadcast(forgetting.line());
-            });
+    /// Takes another card of a user, or has the main API asked for it at the next occasion; on all nodes.
+    pub async fn refresh_user(&self, user: UserId, card: Option<UserProfile>) -> Result<(), Error> {
+        let is_given = card.is_some();
+        self.inner.directory.refresh_user(user, card).await?;
+        self.inner.announce(Announcement::Profile(user)).await?;
+        if !is_given {
+            // Without a path for profiles, theirs comes with their own token.
+            self.forget_user(user, Reason::Refresh).await?;
         }
+        Ok(())
+    }
+
+    /// Takes another card of a product, or has the main API asked for it at the next occasion; on all nodes.
+    pub async fn refresh_product(&self, product: ProductId, card: Option<ProductCard>) -> Result<(), Error> {
+        self.inner.directory.refresh_product(product, card).await?;
+        self.inner.announce(Announcement::Product(product)).await
+    }
+
+    /// Says how to close connections; only the first word counts.
+    pub fn on_cut(&self, cut: impl Fn(Cut) + Send + Sync + 'static) {
+        let _ = self.inner.cut.set(Box::new(cut));
+    }
+
+    /// Changes whenever something was forgotten: whoever let somebody in meanwhile looks again.
+    pub fn forgettings(&self) -> u64 {
+        self.inner.cache.sequence()
+    }
+
+    /// Whether this is that token.
+    pub fn is_forgotten(&self, token: &Token, Forgotten(forgotten): Forgotten) -> bool {
+        TokenKey::new(&self.inner.key, token) == forgotten
     }
 }
 
@@ -212,7 +258,8 @@ impl Inner {
         }
         let asked_at = self.cache.sequence();
         let began = self.clock.now();
-        if let Some((tokens, _)) = &self.shared
+        if let Some(tokens) = &self.shared
+            && self.nodes.as_ref().is_none_or(Nodes::is_redis_told)
             && let Some(known) = tokens.get(&key, began).await
         {
             let expires_at = known.expires_at().min(self.expiry(&token, began));
@@ -232,7 +279,7 @@ impl Inner {
                 Ok(checked)
             }
             Err(UserError::Invalid) => {
-                if let Some((tokens, _)) = &self.shared {
+                if let Some(tokens) = &self.shared {
                     tokens.forget(&key).await;
                 }
                 self.cache.put_refused(key, now);
@@ -246,7 +293,7 @@ impl Inner {
     }
 
     async fn share(&self, key: TokenKey, checked: &Checked, began: Timestamp) {
-        let Some((tokens, _)) = &self.shared else { return };
+        let Some(tokens) = &self.shared else { return };
         let shared = SharedToken::new(&checked.profile, checked.expires_at, began);
         tokens.put(&key, &shared, self.clock.now()).await;
         // It may have been forgotten while it was on its way there.
@@ -255,11 +302,27 @@ impl Inner {
         }
     }
 
-    fn forget(&self, forgetting: Forgetting) {
-        self.cache.forget(match forgetting {
-            Forgetting::Token(token) => Subject::Token(token),
-            Forgetting::User(user) => Subject::User(user),
-        });
+    /// Does here what was said to all.
+    fn take(&self, announcement: Announcement) {
+        let cut = match announcement {
+            Announcement::Token(token) => {
+                let user = self.cache.user_of(&token);
+                self.cache.forget(Subject::Token(token));
+                Cut::Token(Forgotten(token), user)
+            }
+            Announcement::User(user, reason) => {
+                self.cache.forget(Subject::User(user));
+                if reason == Reason::Refresh {
+                    return;
+                }
+                Cut::User(user, reason)
+            }
+            Announcement::Profile(user) => return self.directory.drop_user(user),
+            Announcement::Product(product) => return self.directory.drop_product(product),
+        };
+        if let Some(cut_connections) = self.cut.get() {
+            cut_connections(cut);
+        }
     }
 
     /// `min(REDIS_TTL, exp)`.
@@ -267,19 +330,6 @@ impl Inner {
         let latest = now.plus(self.ttl);
         let end = self.jwt.check(token.expose(), now).ok().flatten().unwrap_or(latest);
         latest.min(end.max(now.plus(AT_LEAST)))
-    }
-}
-
-async fn forget_what_others_forget(weak: Weak<Inner>, mut heard: broadcast::Receiver<Arc<str>>) {
-    loop {
-        let line = heard.recv().await;
-        let Some(inner) = weak.upgrade() else { return };
-        match line {
-            Ok(line) => Forgetting::parse(&line).into_iter().for_each(|forgetting| inner.forget(forgetting)),
-            // Whoever was meant may be anybody.
-            Err(broadcast::error::RecvError::Lagged(_)) => inner.cache.forget_all(),
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    errors::Result,
     ids::{ProductId, UserId},
     shared::Redis,
     storage::{
@@ -115,6 +116,72 @@ impl Directory {
     /// Takes in what the main API said of a user; it is known at once and saved behind the answer.
     pub fn learn_user(&self, profile: UserProfile) -> Arc<UserProfile> {
         self.inner.learn_user(profile)
+    }
+
+    /// Takes another card of a user, or marks the one that is kept as old. Nodes are to be told after it.
+    pub(super) async fn refresh_user(&self, id: UserId, card: Option<UserProfile>) -> Result<()> {
+        let inner = &self.inner;
+        let Some(card) = card else {
+            inner.store.expire_profile(id).await?;
+            self.forget_shared_user(id).await;
+            self.drop_user(id);
+            if inner.main_api.has_profiles() {
+                let flight = inner.user_flights.join(id, || Arc::clone(inner).fetch_user(id, None));
+                let _ = tokio::time::timeout(PATIENCE, flight).await;
+            }
+            return Ok(());
+        };
+        let refreshed_at = inner.clock.now();
+        let row = ProfileRow { id, name: card.name, avatar_url: card.avatar_url, refreshed_at };
+        inner.store.upsert_profiles(std::slice::from_ref(&row)).await?;
+        if let Some((shared, _)) = &inner.shared {
+            shared.put(&[(id, Dated::of_profile(&row))], refreshed_at).await;
+        }
+        Ok(())
+    }
+
+    /// The same of a product.
+    pub(super) async fn refresh_product(&self, id: ProductId, card: Option<ProductCard>) -> Result<()> {
+        let inner = &self.inner;
+        let Some(card) = card else {
+            inner.store.expire_product(id).await?;
+            self.forget_shared_product(id).await;
+            return Ok(());
+        };
+        let refreshed_at = inner.clock.now();
+        let row = product_row(&card, refreshed_at);
+        inner.store.upsert_product(&row).await?;
+        if let Some((_, shared)) = &inner.shared {
+            shared.put(&[(id, Dated::of_product(&row))], refreshed_at).await;
+        }
+        Ok(())
+    }
+
+    /// Forgets a user's card in this process; the database or Redis has a newer one.
+    pub(super) fn drop_user(&self, id: UserId) {
+        self.inner.users.drop(&id);
+    }
+
+    /// Forgets a product's card in this process.
+    pub(super) fn drop_product(&self, id: ProductId) {
+        self.inner.products.drop(&id);
+        self.inner.hidden.invalidate(&id);
+    }
+
+    /// Whether Redis has forgotten a user's card now.
+    pub(super) async fn forget_shared_user(&self, id: UserId) -> bool {
+        match &self.inner.shared {
+            Some((shared, _)) => shared.forget(id).await,
+            None => true,
+        }
+    }
+
+    /// Whether Redis has forgotten a product's card now.
+    pub(super) async fn forget_shared_product(&self, id: ProductId) -> bool {
+        match &self.inner.shared {
+            Some((_, shared)) => shared.forget(id).await,
+            None => true,
+        }
     }
 
     /// What to show of this user; of one never heard of, `User {id}`. The bearer is whoever's asks.
@@ -387,6 +454,12 @@ where
         self.missing.invalidate(&key);
         self.resting.invalidate(&key);
         self.known.insert(key, Arc::new(known));
+    }
+
+    fn drop(&self, key: &K) {
+        self.missing.invalidate(key);
+        self.resting.invalidate(key);
+        self.known.invalidate(key);
     }
 
     /// Puts what the database has, unless something newer was learned meanwhile.

@@ -20,7 +20,7 @@ use crate::{
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 /// Clocks of two nodes differ by less: what was asked for this shortly after a forgetting counts as
 /// asked before.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 
 /// Cards of one kind, by id.
 #[derive(Clone)]
@@ -90,6 +90,11 @@ impl SharedCards {
             _ => None,
         };
         ids.iter().zip(answers).filter_map(|(id, answer)| Some((*id, card(answer)?))).collect()
+    }
+
+    /// Whether Redis has forgotten it now.
+    pub(super) async fn forget(&self, id: impl Display) -> bool {
+        self.redis.ask::<Value>(redis::cmd("DEL").arg(self.key(id))).await.is_ok()
     }
 
     /// [`Self::put`], not waited for.
@@ -192,58 +197,19 @@ impl SharedTokens {
         }
     }
 
-    pub(super) async fn forget(&self, token: &TokenKey) {
-        let _ = self.redis.ask::<Value>(redis::cmd("DEL").arg(self.token_key(token))).await;
+    /// Whether Redis has forgotten it now.
+    pub(super) async fn forget(&self, token: &TokenKey) -> bool {
+        self.redis.ask::<Value>(redis::cmd("DEL").arg(self.token_key(token))).await.is_ok()
     }
 
-    pub(super) async fn forget_user(&self, user: UserId, now: Timestamp) {
+    /// Whether Redis knows now that all tokens of the user are forgotten.
+    pub(super) async fn forget_user(&self, user: UserId, now: Timestamp) -> bool {
         let mut command = redis::cmd("SET");
         command.arg(self.forgotten_key(user)).arg(now.as_millis()).arg("PX").arg(millis(self.ttl));
-        let _ = self.redis.ask::<Value>(&command).await;
+        self.redis.ask::<Value>(&command).await.is_ok()
     }
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What nodes tell each other of those whom one of them was told to forget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forgetting {
-    Token(TokenKey),
-    User(UserId),
-}
-
-impl Forgetting {
-    pub(super) fn line(self) -> String {
-        match self {
-            Self::Token(token) => format!("forget-token {token}"),
-            Self::User(user) => format!("forget-user {user}"),
-        }
-    }
-
-    pub(super) fn parse(line: &str) -> Option<Self> {
-        match line.split_once(' ')? {
-            ("forget-token", token) => TokenKey::parse(token).map(Self::Token),
-            ("forget-user", user) => user.parse().ok().map(UserId).map(Self::User),
-            _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::token::Token;
-
-    #[test]
-    fn a_forgetting_comes_back_as_what_it_was() {
-        let token = TokenKey::new(&[3; 32], &Token::parse("7|x").expect("a token"));
-        for forgetting in [Forgetting::Token(token), Forgetting::User(UserId(5))] {
-            assert_eq!(Forgetting::parse(&forgetting.line()), Some(forgetting));
-        }
-        for other in ["", "absent", "forget-user x", "forget-token 12", "forget-token é"] {
-            assert_eq!(Forgetting::parse(other), None, "{other}");
-        }
-    }
 }

@@ -2,14 +2,16 @@
 //!
 //! Owns the token buckets: one per user and kind. `gcra` has the arithmetic, pure; `buckets` keeps the
 //! state of this process, `shared` that of all nodes. Callers take a token and pass the refusal on; what a kind covers is decided
-//! by them.
+//! by them. `addresses` has buckets for strangers, by where they come from.
 
+mod addresses;
 mod buckets;
 mod gcra;
 mod shared;
 
 use std::sync::Arc;
 
+pub use self::addresses::Addresses;
 pub use self::gcra::{Decision, Quota, decide};
 use self::{buckets::Buckets, shared::SharedBuckets};
 use crate::{

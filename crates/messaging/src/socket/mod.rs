@@ -23,7 +23,7 @@ use crate::{
     },
     clock::Clock,
     errors::{Error, Result},
-    identity::{Caller, Identity},
+    identity::{Caller, Cut, Identity, Reason},
     ids::UserId,
     metrics,
 };
@@ -60,11 +60,48 @@ impl Socket {
     pub fn start(chat: Chat, identity: Identity, clock: Clock) -> Arc<Self> {
         let socket = Arc::new(Self { chat, identity, revalidation: Revalidation::new(clock) });
         revalidation::start(&socket);
+        let weak = Arc::downgrade(&socket);
+        socket.identity.on_cut(move |cut| {
+            if let Some(socket) = weak.upgrade() {
+                socket.cut(cut);
+            }
+        });
         socket
+    }
+
+    /// Closes connections whose tokens are no longer to be trusted.
+    fn cut(self: Arc<Self>, cut: Cut) {
+        match cut {
+            Cut::User(user, reason) => {
+                let (error, code) = match reason {
+                    Reason::Ban => {
+                        (Error::Forbidden("This account may not be used.".into()), CLOSE_FORBIDDEN)
+                    }
+                    Reason::Logout | Reason::Refresh => (Error::Unauthenticated, CLOSE_UNAUTHENTICATED),
+                };
+                let told = json!({"message": error.message(), "code": error.code()});
+                self.chat.hub().emit(user, &event("error", &told));
+                self.chat.hub().close(user, CloseReason::Kicked(code));
+            }
+            // Whose it is may not be known; then every connection here is asked, off the async threads.
+            Cut::Token(forgotten, user) => drop(tokio::task::spawn_blocking(move || {
+                let cut = self.revalidation.find(|client| {
+                    client.session().caller().is_some_and(|caller| {
+                        user.is_none_or(|user| caller.user_id == user)
+                            && self.identity.is_forgotten(&caller.token, forgotten)
+                    })
+                });
+                for client in cut {
+                    refuse(&client, &Error::Unauthenticated, None, "");
+                    client.close(CloseReason::Kicked(CLOSE_UNAUTHENTICATED));
+                }
+            })),
+        }
     }
 
     /// Authenticates a connection and lets it take part.
     async fn admit(&self, client: &Client<Self>, token: &str, since: Since) -> Result<()> {
+        let forgettings = self.identity.forgettings();
         let caller = self.identity.authenticate(token).await?;
         if !client.session().claim(&caller) {
             return Self::admit_again(client, &caller);
@@ -81,7 +118,23 @@ impl Socket {
             return Err(error);
         }
         self.revalidation.watch(client, caller.expires_at);
+        if self.identity.forgettings() != forgettings {
+            // Somebody was cut while this one came in, and it may have been meant.
+            self.admit_still(client, token, &caller).await?;
+        }
         Ok(())
+    }
+
+    async fn admit_still(&self, client: &Client<Self>, token: &str, caller: &Caller) -> Result<()> {
+        let error = match self.identity.authenticate(token).await {
+            Ok(again) if again.user_id == caller.user_id => return Ok(()),
+            Ok(_) => Error::Unauthenticated,
+            Err(error) => error,
+        };
+        self.revalidation.forget(client.id());
+        self.chat.unsubscribe(caller.user_id, client.id());
+        client.session().release();
+        Err(error)
     }
 
     /// The same user again is answered; another user is refused (contract 4.2).

@@ -55,6 +55,11 @@ impl Revalidation {
         }
     }
 
+    /// The connections among those looked at that fit.
+    pub(super) fn find(&self, fits: impl Fn(&Client<Socket>) -> bool) -> Vec<Client<Socket>> {
+        self.due.lock().by_time.values().filter(|client| fits(client)).cloned().collect()
+    }
+
     fn take_due(&self, max: usize) -> Vec<Client<Socket>> {
         let now = self.clock.now();
         let mut due = self.due.lock();

@@ -110,6 +110,23 @@ impl Store {
         .await?))
     }
 
+    /// Files of a user that belong to no message, after one of them, the oldest first.
+    pub async fn unsent_attachments(
+        &self,
+        user: UserId,
+        after: AttachmentId,
+        limit: i64,
+    ) -> Result<Vec<AttachmentRow>> {
+        Ok(on!(self, read, pool => sqlx::query_as(select_attachments!(
+            "where a.uploader_id = $1 and a.message_id is null and a.id > $2 order by a.id limit $3"
+        ))
+        .bind(user)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?))
+    }
+
     /// Forgets a file that belongs to no message; `false` if it does by now, or is gone.
     pub async fn delete_orphaned_attachment(&self, id: AttachmentId) -> Result<bool> {
         let deleted = on!(self, write, pool => {

@@ -1,6 +1,6 @@
-//! Changing one message that exists: edited, deleted, reacted to.
+//! Changing one message that exists: edited, deleted, reacted to, its offer in another state.
 //!
-//! One transaction for all three. The rules are the caller's: they see the message as it is under its
+//! One transaction for all of them. The rules are the caller's: they see the message as it is under its
 //! conversation's lock and say what is to become of it. New messages come through [`super::batch`].
 
 use sqlx::FromRow;
@@ -51,6 +51,8 @@ pub struct SubjectRow {
     pub kind: MessageType,
     /// The words.
     pub content: String,
+    /// The offer, JSON text.
+    pub offer: Option<String>,
     /// Its upload.
     pub attachment_id: Option<AttachmentId>,
     /// It has any reactions.
@@ -80,6 +82,11 @@ pub enum MessageChange {
         /// The new ones.
         content: String,
     },
+    /// Another state of its offer.
+    Offer {
+        /// The whole offer, JSON text.
+        offer: String,
+    },
     /// A tombstone.
     Delete,
     /// One reaction more.
@@ -105,7 +112,7 @@ impl MessageChange {
             (EventKind::MessageReaction, Some(payload.to_string()))
         };
         match self {
-            Self::Edit { .. } => (EventKind::MessageUpdated, None),
+            Self::Edit { .. } | Self::Offer { .. } => (EventKind::MessageUpdated, None),
             Self::Delete => (EventKind::MessageDeleted, None),
             Self::React { user_id, emoji } => reaction(user_id, emoji, "added"),
             Self::Unreact { user_id, emoji } => reaction(user_id, emoji, "removed"),
@@ -142,7 +149,7 @@ impl Store {
             let Some(participants) = locked else { return Ok(Err(Error::MessageNotFound)) };
 
             let message: Option<SubjectRow> = sqlx::query_as(
-                "select id, conversation_id, seq, sender_id, type, content, attachment_id, has_reactions, is_read,
+                "select id, conversation_id, seq, sender_id, type, content, offer, attachment_id, has_reactions, is_read,
                      created_at, deleted_at
                  from messages where id = $1",
             )
@@ -191,6 +198,14 @@ impl Store {
                     .bind(now)
                     .execute(&mut *connection)
                     .await?;
+                }
+                MessageChange::Offer { offer } => {
+                    sqlx::query("update messages set offer = $2, updated_at = $3 where id = $1")
+                        .bind(id)
+                        .bind(offer)
+                        .bind(now)
+                        .execute(&mut *connection)
+                        .await?;
                 }
                 MessageChange::Delete => {
                     sqlx::query(

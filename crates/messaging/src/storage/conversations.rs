@@ -56,6 +56,23 @@ impl Store {
         .await?))
     }
 
+    /// A user's conversations after one of them, all there are, by id.
+    pub async fn conversations_after(
+        &self,
+        user: UserId,
+        after: ConversationId,
+        limit: i64,
+    ) -> Result<Vec<ConversationRow>> {
+        Ok(on!(self, read, pool => sqlx::query_as(select_conversations!(
+            "where p.user_id = $1 and p.conversation_id > $2 order by p.conversation_id limit $3"
+        ))
+        .bind(user)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?))
+    }
+
     /// How long that list is.
     pub async fn count_conversations(&self, user: UserId, archived: bool) -> Result<i64> {
         Ok(on!(self, read, pool => sqlx::query_scalar(

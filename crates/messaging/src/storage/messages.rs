@@ -6,7 +6,7 @@ use super::{
     Database, IdList, Result, Store,
     rows::{ConversationRow, MessageRow},
 };
-use crate::ids::MessageId;
+use crate::ids::{ConversationId, MessageId, UserId};
 
 /// The columns of [`MessageRow`] in its order over `messages m`, then the rest of the statement.
 /// The dialects differ in how they write JSON; whether a message was delivered is said by its first argument.
@@ -164,5 +164,73 @@ impl Store {
     /// One message.
     pub async fn message(&self, id: MessageId) -> Result<Option<MessageRow>> {
         Ok(self.messages_by_id(&[id]).await?.remove(&id))
+    }
+
+    /// Messages after a place for a user's export: those that they see, and all of their own; oldest first.
+    pub async fn messages_to_export(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+        cleared_seq: i64,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<MessageRow>> {
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(select_any_messages!(
+                    postgres,
+                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
+                     order by m.seq limit $5"
+                ))
+                .bind(conversation)
+                .bind(after)
+                .bind(cleared_seq)
+                .bind(user)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(select_any_messages!(
+                    sqlite,
+                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
+                     order by m.seq limit $5"
+                ))
+                .bind(conversation)
+                .bind(after)
+                .bind(cleared_seq)
+                .bind(user)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+        })
+    }
+
+    /// The messages that show an offer, oldest first, at most `limit` of them.
+    pub async fn messages_of_offer(&self, offer: i64, limit: i64) -> Result<Vec<MessageId>> {
+        // In the words of the index.
+        Ok(match &self.database {
+            Database::Postgres { read, .. } => {
+                sqlx::query_scalar(
+                    "select id from messages where offer is not null and (offer::jsonb ->> 'id')::bigint = $1
+                     order by id limit $2",
+                )
+                .bind(offer)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_scalar(
+                    "select id from messages where offer is not null and offer ->> '$.id' = $1
+                     order by id limit $2",
+                )
+                .bind(offer)
+                .bind(limit)
+                .fetch_all(read)
+                .await?
+            }
+        })
     }
 }

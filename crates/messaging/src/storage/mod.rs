@@ -5,6 +5,7 @@
 //! things that succeed or fail together; transactions never leave this module. Rules about who may
 //! do what live in `chat`, except those that only hold inside the transaction.
 
+pub mod announcements;
 pub mod attachments;
 pub mod batch;
 pub mod blocks;
@@ -12,7 +13,9 @@ pub mod changes;
 mod connect;
 pub mod conversations;
 pub mod devices;
+pub mod erase;
 pub mod flags;
+pub mod jobs;
 pub mod log;
 pub mod messages;
 mod pool;

@@ -88,7 +88,7 @@ impl Store {
         })
     }
 
-    /// Remembers when users were last seen.
+    /// Remembers when users were last seen, but of those who were erased.
     pub async fn set_last_seen(&self, seen: &[(UserId, Timestamp)]) -> Result<()> {
         if seen.is_empty() {
             return Ok(());
@@ -97,7 +97,9 @@ impl Store {
             Database::Postgres { write, .. } => {
                 sqlx::query(
                     "insert into user_presence (user_id, last_seen)
-                     select * from unnest($1::bigint[], $2::timestamptz[]) order by 1
+                     select * from unnest($1::bigint[], $2::timestamptz[]) as seen (user_id, last_seen)
+                     where not exists (select 1 from jobs j where j.kind = 'erase' and j.subject_id = seen.user_id)
+                     order by 1
                      on conflict (user_id) do update set last_seen = excluded.last_seen",
                 )
                 .bind(seen.iter().map(|(user, _)| user.0).collect::<Vec<_>>())
@@ -109,7 +111,9 @@ impl Store {
                 let rows: Vec<_> = seen.iter().map(|(user, at)| (user.0, at.as_millis())).collect();
                 sqlx::query(
                     "insert into user_presence (user_id, last_seen)
-                     select value ->> '$[0]', value ->> '$[1]' from json_each($1) where true
+                     select value ->> '$[0]', value ->> '$[1]' from json_each($1)
+                     where not exists
+                         (select 1 from jobs j where j.kind = 'erase' and j.subject_id = value ->> '$[0]')
                      on conflict (user_id) do update set last_seen = excluded.last_seen",
                 )
                 .bind(serde_json::json!(rows).to_string())

@@ -59,6 +59,28 @@ impl Store {
         Ok(())
     }
 
+    /// Marks a user's profile as old, so that it is asked about at the next occasion.
+    pub async fn expire_profile(&self, user: UserId) -> Result<()> {
+        on!(self, write, pool => sqlx::query("update user_profiles set refreshed_at = $2 where id = $1")
+            .bind(user)
+            .bind(Timestamp::EPOCH)
+            .execute(pool)
+            .await
+            .map(drop)?);
+        Ok(())
+    }
+
+    /// Marks a product as old, so that it is asked about at the next occasion.
+    pub async fn expire_product(&self, product: ProductId) -> Result<()> {
+        on!(self, write, pool => sqlx::query("update product_cards set refreshed_at = $2 where id = $1")
+            .bind(product)
+            .bind(Timestamp::EPOCH)
+            .execute(pool)
+            .await
+            .map(drop)?);
+        Ok(())
+    }
+
     /// The profiles that are known of these users.
     pub async fn load_profiles(&self, users: &[UserId]) -> Result<Vec<ProfileRow>> {
         let ids = IdList(users.iter().map(|user| user.0).collect());

@@ -15,8 +15,7 @@ use crate::{
 
 on_both_databases!(every_answer_is_as_the_document_says);
 
-/// Long enough for a start.
-const SERVICE_KEY: &str = "the-main-api-and-nobody-else-knows-it";
+const SERVICE_KEY: &str = "b0f1a4d89c7e4f2a8f6d13c5e7a90b2d4c6e8f01";
 
 const VARIABLES: [(&str, &str); 10] = [
     ("RATE_LIMIT_MESSAGES", "0"),
@@ -93,6 +92,7 @@ async fn every_answer_is_as_the_document_says(database: TestDatabase) {
     people(&driver).await;
     notifications(&driver).await;
     internal(&driver).await;
+    webhooks(&driver).await;
     documents(&driver).await;
     refusals(&driver, conversation, message).await;
     driver.contract.assert_complete();
@@ -115,7 +115,7 @@ async fn every_answer_is_as_the_document_says(database: TestDatabase) {
     }
 }
 
-async fn internal(driver: &Driver) {
+async fn webhooks(driver: &Driver) {
     let path = "/internal/webhooks/dead";
     let letter = loop {
         let dead = driver.get(200, SERVICE_KEY, path).await;
@@ -285,6 +285,33 @@ async fn notifications(driver: &Driver) {
     assert_eq!(changed["data"]["quiet_hours"]["start"], "22:00");
     driver.call(200, ANNA, "PUT", path, json!({"quiet_hours": null, "presence": true})).await;
     driver.refused(422, "VALIDATION_FAILED", ANNA, "PUT", path, json!({"push": "yes"})).await;
+}
+
+async fn internal(driver: &Driver) {
+    let offer = json!({"id": 17, "offer_type": "rental", "amount": "45.50", "start_date": "2026-05-01",
+        "end_date": "2026-05-03", "status": "pending", "message": "For the weekend?"});
+    let body =
+        json!({"user_ids": [7, 8], "product_id": PRODUCT, "sender_id": 7, "type": "offer", "offer": offer});
+    let posted = driver.request(SERVICE_KEY, "POST", "/internal/messages").json(&body);
+    let posted = driver.expect(201, posted.header("idempotency-key", "offer-17")).await.body;
+    assert_eq!(posted["data"]["offer"]["amount"], 45.5);
+    let changed =
+        driver.call(200, SERVICE_KEY, "PATCH", "/internal/offers/17", json!({"status": "accepted"})).await;
+    assert_eq!(changed["data"]["messages"][0]["offer"]["status"], "accepted");
+    driver.call(200, SERVICE_KEY, "POST", "/internal/tokens/forget", json!({"token": "7|gone"})).await;
+    driver.call(200, SERVICE_KEY, "POST", "/internal/users/7/logout", json!({"reason": "ban"})).await;
+    driver.call(200, SERVICE_KEY, "POST", "/internal/users/7/refresh", json!({"name": "Gus"})).await;
+    driver.call(200, SERVICE_KEY, "POST", "/internal/products/6/refresh", json!({"title": "Tent"})).await;
+    let whole = driver.get(200, SERVICE_KEY, "/internal/users/7/export").await;
+    assert_eq!(whole["data"]["conversations"][0]["messages"][0]["is_cleared"], false);
+    let erased = driver.call(200, SERVICE_KEY, "DELETE", "/internal/users/7", Value::Null).await;
+    assert_eq!(erased["data"]["messages"], 1);
+    for (method, path) in [("POST", "/internal/messages"), ("DELETE", "/internal/users/8")] {
+        driver.refused(401, "UNAUTHENTICATED", ANNA, method, path, Value::Null).await;
+    }
+    driver.refused(422, "VALIDATION_FAILED", SERVICE_KEY, "POST", "/internal/messages", json!({})).await;
+    let gone = json!({"status": "rejected"});
+    driver.refused(404, "NOT_FOUND", SERVICE_KEY, "PATCH", "/internal/offers/17", gone).await;
 }
 
 async fn documents(driver: &Driver) {

@@ -7,7 +7,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use messaging::{
     clock::Timestamp,
     errors::Error,
-    identity::{MainApi, main_api::Cause},
+    identity::{MainApi, Reason, main_api::Cause},
     ids::UserId,
 };
 use serde_json::{Value, json};
@@ -336,22 +336,22 @@ async fn a_forgotten_token_or_user_is_asked_about_again() {
     for token in ["1|Anna", "1|Phone", "2|Ben"] {
         world.identity.authenticate(token).await.expect("a caller");
     }
-    world.identity.forget("Bearer 1|Anna");
+    world.identity.forget("Bearer 1|Anna").await.expect("told");
     for token in ["1|Anna", "1|Phone", "2|Ben"] {
         world.identity.authenticate(token).await.expect("a caller");
     }
     assert_eq!(world.main_api.count(), 4);
-    world.identity.forget_user(UserId(1));
+    world.identity.forget_user(UserId(1), Reason::Ban).await.expect("told");
     for token in ["1|Anna", "1|Phone", "2|Ben"] {
         world.identity.authenticate(token).await.expect("a caller");
     }
     assert_eq!(world.main_api.count(), 6);
 
     world.main_api.always(Reply::unauthenticated());
-    world.identity.forget("1|Anna");
+    world.identity.forget("1|Anna").await.expect("told");
     assert!(world.identity.authenticate("1|Anna").await.is_err());
     world.main_api.always(Reply::user(1, "Anna"));
-    world.identity.forget("1|Anna");
+    world.identity.forget("1|Anna").await.expect("told");
     assert!(world.identity.authenticate("1|Anna").await.is_ok(), "a refusal is forgotten too");
 }
 
@@ -365,7 +365,7 @@ async fn an_answer_under_way_while_its_user_is_forgotten_does_not_count() {
     });
     super::eventually("the question is asked", || async { world.main_api.count() == 1 }).await;
     world.main_api.always(Reply::unauthenticated());
-    world.identity.forget_user(UserId(1));
+    world.identity.forget_user(UserId(1), Reason::Ban).await.expect("told");
     let answer = asking.await.expect("no panic");
     assert!(matches!(answer, Err(Error::Unauthenticated)), "the ban holds: {answer:?}");
     assert_eq!(world.main_api.count(), 2);

@@ -17,6 +17,7 @@ mod client;
 mod database;
 mod delivery;
 mod healing;
+mod internal;
 mod limits;
 mod nodes;
 mod presence;

@@ -14,6 +14,8 @@ use crate::{
     support::{Backend, TestDatabase},
 };
 
+const SERVICE_KEY: &str = "b0f1a4d89c7e4f2a8f6d13c5e7a90b2d4c6e8f01";
+
 /// Nodes that belong together, and what they stand on.
 pub(crate) struct Nodes {
     pub(crate) nodes: Vec<Node>,
@@ -76,6 +78,7 @@ impl Nodes {
             ("MAIN_API_URL".to_owned(), format!("http://{}", main_api.local_addr().unwrap())),
             ("DATABASE_URL".to_owned(), database_url.to_owned()),
             ("DB_POOL_MAX".to_owned(), "6".to_owned()),
+            ("SERVICE_API_KEY".to_owned(), SERVICE_KEY.to_owned()),
             ("RATE_LIMIT_MESSAGES".to_owned(), "0".to_owned()),
             ("RATE_LIMIT_CONVERSATIONS".to_owned(), "0".to_owned()),
             ("RATE_LIMIT_TYPING".to_owned(), "0".to_owned()),
@@ -169,6 +172,14 @@ impl Nodes {
     pub(crate) async fn post(&self, node: usize, user: i64, path: &str, body: &Value) -> (StatusCode, Value) {
         let url = format!("http://{}{path}", self.address(node));
         let response = self.http.post(url).bearer_auth(token(user)).json(body).send().await.unwrap();
+        let status = response.status();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// A call of the main API.
+    pub(crate) async fn internal(&self, node: usize, path: &str, body: &Value) -> (StatusCode, Value) {
+        let url = format!("http://{}{path}", self.address(node));
+        let response = self.http.post(url).bearer_auth(SERVICE_KEY).json(body).send().await.unwrap();
         let status = response.status();
         (status, response.json().await.unwrap_or_default())
     }

@@ -248,7 +248,7 @@ async fn attempt<C: Statements + Send>(
 
     for ((send, outcome), conversation_id) in batch.sends.iter().zip(&mut sends).zip(&conversation_ids) {
         if let (None, Some(id)) = (&outcome, *conversation_id)
-            && let Err(refusal) = may_send(send.sender_id, conversations.get(&id))
+            && let Err(refusal) = may_send(send, conversations.get(&id))
         {
             *outcome = Some(Err(refusal));
         }

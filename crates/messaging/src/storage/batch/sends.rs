@@ -108,9 +108,10 @@ pub(super) async fn resolve_targets<C: Statements + Send>(
     for (send, outcome) in sends.iter().zip(outcomes.iter_mut()) {
         let (Target::User { receiver_id, product_id }, None) = (send.target, &outcome) else { continue };
         let (sender, receiver) = (send.sender_id.0, receiver_id.0);
-        if blocks.contains(&(sender, receiver)) {
+        let passes = passes_blocks(send);
+        if blocks.contains(&(sender, receiver)) && !passes {
             *outcome = Some(Err(Error::Blocked { by_caller: true }));
-        } else if blocks.contains(&(receiver, sender)) {
+        } else if blocks.contains(&(receiver, sender)) && !passes {
             *outcome = Some(Err(Error::Blocked { by_caller: false }));
         } else {
             wanted.insert((sender.min(receiver), sender.max(receiver), product_id.map(|id| id.0)));
@@ -137,15 +138,20 @@ pub(super) async fn resolve_targets<C: Statements + Send>(
     Ok((resolved, created))
 }
 
-pub(super) fn may_send(sender: UserId, participants: Option<&Participants>) -> Result<(), Error> {
+pub(super) fn may_send(send: &NewMessage, participants: Option<&Participants>) -> Result<(), Error> {
     let participants = participants.ok_or(Error::ConversationNotFound)?;
-    if participants.other(sender).is_none() {
+    if participants.other(send.sender_id).is_none() {
         return Err(not_a_participant());
     }
-    if participants.is_blocked() {
-        return Err(Error::Blocked { by_caller: participants.blocks(sender) });
+    if participants.is_blocked() && !passes_blocks(send) {
+        return Err(Error::Blocked { by_caller: participants.blocks(send.sender_id) });
     }
     Ok(())
+}
+
+/// A notice of the marketplace is nobody's words.
+fn passes_blocks(send: &NewMessage) -> bool {
+    send.kind == MessageType::System
 }
 
 /// The refusal of somebody else's conversation.
