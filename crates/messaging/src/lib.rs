@@ -15,6 +15,7 @@ pub mod files;
 pub mod http;
 pub mod identity;
 pub mod ids;
+pub mod import;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

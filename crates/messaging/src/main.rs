@@ -1,4 +1,4 @@
-//! The binary `rented-messaging`: `serve` (the default), `demo`, `migrate`, `check-config`.
+//! The binary `rented-messaging`: `serve` (the default), `demo`, `migrate`, `import`, `check-config`.
 
 use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc};
 
@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use messaging::{
     clock::Clock,
     config::{Config, ConfigError, environment},
-    demo, logging,
+    demo,
+    import::{self, Bar},
+    logging,
     server::{self, ServeError},
     storage::Store,
 };
@@ -28,7 +30,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Serve (the default).
     Serve,
@@ -36,6 +38,15 @@ enum Command {
     Demo,
     /// Bring the database's schema up to date and end.
     Migrate,
+    /// Copy the main API's conversations and messages into this database, ids kept.
+    ///
+    /// Start it again to go on after an interruption, or to bring what is new since; docs/integrate-laravel.md
+    /// has the whole of moving in.
+    Import {
+        /// The main API's database: postgres://user:password@host/name or mysql://….
+        #[arg(long)]
+        from: String,
+    },
     /// Print the effective configuration, secrets masked, or what is wrong with it.
     CheckConfig,
 }
@@ -44,12 +55,10 @@ fn main() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
     let outcome = match command {
         Command::CheckConfig => check_config(),
-        Command::Serve | Command::Demo | Command::Migrate => {
-            match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(run(command)),
-                Err(error) => Err(ServeError::Io(error)),
-            }
-        }
+        command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run(command)),
+            Err(error) => Err(ServeError::Io(error)),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,12 +96,42 @@ async fn run(command: Command) -> Result<(), ServeError> {
             store.close().await;
             Ok(())
         }
+        Command::Import { from } => import(&from).await,
         Command::Serve | Command::CheckConfig => {
             let config = Config::load()?;
             config.main_api_url()?;
             serve(config, Router::new()).await
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what it was asked for")]
+async fn import(from: &str) -> Result<(), ServeError> {
+    let config = Config::load()?;
+    logging::start(&config.log);
+    let mut bar = Bar::default();
+    let outcome = import::run(from, &server::store_options(&config), Clock::System, |phase, done, total| {
+        bar.show(phase, done, total);
+    })
+    .await;
+    bar.end();
+    let report = outcome.map_err(failed)?;
+    if report.is_resumed {
+        println!("went on where the last run stopped");
+    }
+    println!("new messages                   {}", report.new);
+    println!("changed messages               {}", report.changed);
+    println!("{}", report.comparison);
+    if report.comparison.agrees() {
+        println!("Both sides agree.");
+        Ok(())
+    } else {
+        Err(failed("both sides DIFFER: if the main API was writing meanwhile, import again"))
+    }
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ServeError {
+    ServeError::Import(error.into())
 }
 
 async fn serve(config: Config, page: Router) -> Result<(), ServeError> {

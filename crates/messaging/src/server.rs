@@ -52,6 +52,8 @@ pub enum ServeError {
     },
     /// The listener failed.
     Io(std::io::Error),
+    /// An import did not come to its end, or does not agree with its source.
+    Import(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl fmt::Display for ServeError {
@@ -63,6 +65,7 @@ impl fmt::Display for ServeError {
                 write!(formatter, "{variable}: {address} cannot be listened on: {source}.")
             }
             Self::Io(error) => write!(formatter, "the service ended: {error}"),
+            Self::Import(error) => write!(formatter, "{error}."),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod conversations;
 pub mod devices;
 pub mod erase;
 pub mod flags;
+pub mod import;
 pub mod jobs;
 pub mod log;
 pub mod messages;

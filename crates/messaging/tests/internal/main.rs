@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod erase;
+mod import;
 mod keys;
 mod posting;
 mod service;
