@@ -12,6 +12,7 @@ mod messages;
 mod metrics;
 mod params;
 mod routes;
+mod unsubscribe;
 mod users;
 
 use std::{
@@ -35,6 +36,7 @@ use crate::{
     clock::Clock,
     errors::Error,
     identity::{Identity, MainApi},
+    notify::email::Unsubscriptions,
     shared::Redis,
     socket::Socket,
 };
@@ -66,6 +68,8 @@ pub struct AppState {
     pub metrics_access: MetricsAccess,
     /// What the service says of itself.
     pub documents: Documents,
+    /// The way out of mails about unread messages.
+    pub unsubscriptions: Unsubscriptions,
 }
 
 /// How large and how slow a request's body may be.

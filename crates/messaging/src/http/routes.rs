@@ -2,7 +2,7 @@
 
 use axum::{Router, routing::MethodRouter};
 
-use super::{AppState, auth, conversations, documents, files, health, messages, metrics, users};
+use super::{AppState, auth, conversations, documents, files, health, messages, metrics, unsubscribe, users};
 
 /// A method at a path, and the operation it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,8 @@ routes! {
         post users::register_device as "register_fcm_token",
         delete users::forget_device as "forget_fcm_token";
     "/api/notifications/preferences" => get users::get_preferences, put users::put_preferences;
+
+    "/unsubscribe/{id}" => get unsubscribe::ask_to_unsubscribe, post unsubscribe::unsubscribe;
 
     "/health" => get health::get_health;
     "/ready" => get health::get_ready;

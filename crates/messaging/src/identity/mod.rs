@@ -6,6 +6,7 @@
 
 mod cache;
 pub mod cards;
+pub mod contacts;
 mod flights;
 mod jwt;
 pub mod main_api;
@@ -16,11 +17,12 @@ mod token;
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 pub use cards::{ProductCard, UserProfile};
+pub use contacts::Contacts;
 pub use main_api::MainApi;
 pub use profiles::{Directory, ProductLookUp};
 pub use token::Token;
@@ -71,6 +73,8 @@ pub struct Identity {
 struct Inner {
     main_api: MainApi,
     directory: Directory,
+    /// Where people want mail; only if anybody sends some.
+    contacts: OnceLock<Contacts>,
     jwt: JwtCheck,
     cache: TokenCache,
     /// What other nodes know.
@@ -112,6 +116,7 @@ impl Identity {
                 shared,
                 main_api,
                 directory,
+                contacts: OnceLock::new(),
                 jwt: JwtCheck::new(jwt),
                 cache: TokenCache::new(ttl),
                 flights: Flights::new(),
@@ -124,6 +129,12 @@ impl Identity {
             tokio::spawn(forget_what_others_forget(Arc::downgrade(&identity.inner), heard));
         }
         identity
+    }
+
+    /// Keeps from now on what the main API says of mail to those whose tokens it is asked about.
+    pub fn keep_contacts(&self, contacts: Contacts) {
+        // Set once, at the start.
+        let _ = self.inner.contacts.set(contacts);
     }
 
     /// Whose token this is; one leading `Bearer ` is taken off.
@@ -224,7 +235,10 @@ impl Inner {
         let answer = self.main_api.user(&token).await;
         let now = self.clock.now();
         match answer {
-            Ok(profile) => {
+            Ok((profile, contact)) => {
+                if let Some(contacts) = self.contacts.get() {
+                    contacts.learn(profile.id, contact);
+                }
                 let profile = self.directory.learn_user(profile);
                 let checked = Arc::new(Checked { profile, expires_at: self.expiry(&token, now), asked_at });
                 self.cache.put(key, Arc::clone(&checked));

@@ -12,6 +12,7 @@ pub mod changes;
 mod connect;
 pub mod conversations;
 pub mod devices;
+pub mod emails;
 pub mod flags;
 pub mod log;
 pub mod messages;
