@@ -50,8 +50,7 @@ async fn two_nodes_send_each_mail_once(database: TestDatabase) {
         world.pass();
         let all = people.len() * round;
         world.smtp.until("all mails", |smtp| smtp.mails().len() >= all).await;
-        // Until they are written down as well: a clock that jumps takes a node for dead.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.quiet().await;
         world.clock.advance(LEASES);
     }
     world.settle().await;
@@ -123,6 +122,7 @@ async fn a_mail_that_a_dead_node_had_claimed_is_sent_once_by_another(database: T
     world.clock.advance(LEASES);
     let mail = world.mails(BEN, 1).await.remove(0);
     assert!(mail.text().contains("hello"), "{}", mail.text());
+    world.quiet().await;
     world.clock.advance(LEASES);
     world.assert_no_more_than(1).await;
 }
@@ -141,6 +141,7 @@ async fn a_mail_that_arrived_before_its_node_died_comes_again_under_the_same_nam
     let mails = world.mails(BEN, 2).await;
     assert_eq!(mails[0].message_id(), mails[1].message_id());
     assert!(mails[0].message_id().ends_with("@mail.example.test"), "{}", mails[0].message_id());
+    world.quiet().await;
     world.clock.advance(LEASES);
     world.assert_no_more_than(2).await;
 }
@@ -167,6 +168,7 @@ async fn a_stopping_node_finishes_what_it_sends(database: TestDatabase) {
     world.mails(BEN, 1).await;
     world.nodes.remove(0).stop().await;
     world.add_node().await;
+    world.quiet().await;
     world.clock.advance(LEASES);
     world.assert_no_more_than(1).await;
 }

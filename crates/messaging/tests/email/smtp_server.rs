@@ -155,7 +155,10 @@ impl Session {
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
         match self.behaviour() {
-            Behaviour::Down => return Ok(()),
+            Behaviour::Down => {
+                self.note(|state| state.commands.push("(closed)".to_owned()));
+                return Ok(());
+            }
             Behaviour::Mute => {
                 self.note(|state| state.commands.push("(connected)".to_owned()));
                 return std::future::pending().await;

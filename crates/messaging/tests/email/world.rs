@@ -25,6 +25,7 @@ use messaging::{
 use parking_lot::Mutex;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_tungstenite::tungstenite;
 
@@ -290,7 +291,35 @@ impl World {
         self.mails(REPORTER, reports).await;
         self.read(REPORTER, conversation).await;
         // What was claimed before it may still be on its way over another connection.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.quiet().await;
+    }
+
+    /// Waits until every mail that could be sent now has come to something, and that is written down. Only
+    /// then may the clock move far: a jump past the leases takes whoever is sending for dead.
+    pub(crate) async fn quiet(&self) {
+        let now = self.clock.now();
+        let smtp_timeout = self.variables.get("SMTP_TIMEOUT").map_or(30_000, |text| text.parse().unwrap());
+        let leased = now.plus(Duration::from_millis(2 * smtp_timeout + 5000));
+        // The clock stands still, so a mail under way is leased until exactly then.
+        let open = "select count(*) from emails where next_attempt_at <= $1 or next_attempt_at = $2";
+        let quiet = async {
+            if self.database.url.starts_with("sqlite:") {
+                let mut connection = sqlx::SqliteConnection::connect(&self.database.url).await.unwrap();
+                let count =
+                    || sqlx::query_scalar::<_, i64>(open).bind(now.as_millis()).bind(leased.as_millis());
+                while count().fetch_one(&mut connection).await.unwrap() > 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            } else {
+                let mut connection = sqlx::PgConnection::connect(&self.database.url).await.unwrap();
+                let count =
+                    || sqlx::query_scalar::<_, i64>(open).bind(now.to_datetime()).bind(leased.to_datetime());
+                while count().fetch_one(&mut connection).await.unwrap() > 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        timeout(PATIENCE, quiet).await.expect("mails come to something");
     }
 
     /// That nobody but the one who reports got a mail besides these.
