@@ -269,10 +269,13 @@ impl Store {
     pub async fn email_candidates(&self, due: &Due) -> Result<Vec<Candidate>> {
         let now = self.clock.now();
         Ok(on!(self, read, pool => sqlx::query_as(concat!(
-            "with due as (
-                 select conversation_id, sender_id, max(seq) as seq from messages
-                 where id > $2 and id <= $3 and created_at <= $4 and created_at > $5
-                     and deleted_at is null and not is_read
+            // Materialized: by id alone, whatever the planner thinks of the times.
+            "with stretch as materialized (
+                 select conversation_id, sender_id, seq, created_at, deleted_at, is_read from messages
+                 where id > $2 and id <= $3
+             ), due as (
+                 select conversation_id, sender_id, max(seq) as seq from stretch
+                 where created_at <= $4 and created_at > $5 and deleted_at is null and not is_read
                  group by conversation_id, sender_id
              )
              select p.user_id, p.conversation_id, max(due.seq) as seq, k.mailed_seq

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Messages looked at in one query: a few milliseconds, however many people have unread ones.
-const STRETCH: i64 = 1000;
+const STRETCH: i64 = 500;
 /// People claimed in one transaction: short enough not to hold up SQLite's one writer.
 const PEOPLE: usize = 50;
 /// A message may be committed so much later than it is stamped, and clocks of nodes differ; until then
