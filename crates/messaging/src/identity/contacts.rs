@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     ids::UserId,
-    storage::{Store, StoreError, emails::ContactRow},
+    storage::{Store, StoreError, contacts::ContactRow},
 };
 
 /// Contacts compared and written at once.

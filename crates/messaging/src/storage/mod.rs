@@ -10,6 +10,7 @@ pub mod batch;
 pub mod blocks;
 pub mod changes;
 mod connect;
+pub mod contacts;
 pub mod conversations;
 pub mod devices;
 pub mod emails;

@@ -6,7 +6,8 @@ use messaging::{
     ids::UserId,
     storage::{
         batch::{Batch, NewMessage, Target},
-        emails::{ContactRow, Due},
+        contacts::ContactRow,
+        emails::Due,
         rows::MessageType,
     },
 };

@@ -27,7 +27,8 @@ use crate::{
     metrics::{self, EmailOutcome},
     storage::{
         StoreError,
-        emails::{ContactRow, PendingConversation, TakenEmail, UnreadMessage},
+        contacts::ContactRow,
+        emails::{PendingConversation, TakenEmail, UnreadMessage},
     },
 };
 

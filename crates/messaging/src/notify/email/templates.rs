@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
 use super::text::line;
@@ -209,6 +209,7 @@ fn compile(files: BTreeMap<String, String>) -> Result<Environment<'static>, Conf
         // Words are escaped where they are put into a page, as everything is.
         if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
     });
+    environment.add_filter("isolate", isolate);
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(|error| ConfigError::new("EMAIL_TEMPLATES", error))?);
     for (name, text) in files {
@@ -216,6 +217,15 @@ fn compile(files: BTreeMap<String, String>) -> Result<Environment<'static>, Conf
         added.map_err(|error| ConfigError::new("EMAIL_TEMPLATES", sentence(&name, &error)))?;
     }
     Ok(environment)
+}
+
+/// A name of either direction within a sentence of the other: between the marks that keep it together
+/// (U+2068, U+2069), which need no markup and so pass through the sentences of a language.
+fn isolate(value: Value) -> Value {
+    match value.as_str() {
+        Some(text) => Value::from(format!("\u{2068}{text}\u{2069}")),
+        None => value,
+    }
 }
 
 /// "has a broken email.html, line 3: …", on one line.

@@ -85,6 +85,19 @@ fn a_language_is_the_one_asked_for_or_a_kin_of_it_or_the_default() {
 }
 
 #[test]
+fn a_name_of_the_other_direction_does_not_turn_a_sentence() {
+    let templates = built_in();
+    for language in ["en", "ar"] {
+        let html = templates.write(language, &digest()).expect("it is written").html;
+        assert!(html.contains("\u{2068}Jane\u{2069}") && html.contains("\u{2068}Camera\u{2069}"), "{html}");
+    }
+    let mut without = digest();
+    without.conversations[0].product = None;
+    let html = templates.write("en", &without).expect("it is written").html;
+    assert!(html.contains("\u{2068}Jane\u{2069}</p>"), "{html}");
+}
+
+#[test]
 fn others_words_never_become_markup() {
     let hostile = "<script>alert(1)</script> \"'>&amp; {{ 7*7 }}";
     let mut digest = digest();
