@@ -19,6 +19,7 @@ pub mod import;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
 pub mod quiet_hours;
 pub mod server;
 pub mod shared;

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 fn check_config() -> Result<(), ServeError> {
     let config = Config::load()?;
     config.main_api_url()?;
+    server::email_templates(&config)?;
     for line in config.describe() {
         println!("{line}");
     }

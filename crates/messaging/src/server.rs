@@ -22,8 +22,9 @@ use crate::{
     documents,
     files::{Files, FilesOptions, Signer, signing_key},
     http::{self, AppState, MetricsAccess, RequestLimits, ServiceKeys},
-    identity::{Directory, Identity, MainApi, cache_key, shared_cache_key},
+    identity::{Contacts, Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
+    notify::email::{self, Emails, Unsubscriptions},
     shared::Redis,
     socket::Socket,
     storage::{OpenError, Store, StoreOptions},
@@ -132,6 +133,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let main_api = MainApi::new(config.main_api_url()?, &config.main_api, clock.clone())?;
+    let templates = Arc::new(email_templates(&config)?);
     let mut store = Store::open(&store_options(&config), clock.clone()).await?;
     if let Some(outbox) = webhooks::outbox(&config.webhooks) {
         store = store.with_outbox(outbox);
@@ -154,7 +156,23 @@ pub async fn run(
     if let Some(redis) = &redis {
         limits = limits.shared(redis.clone());
     }
-    let files = open_files(&config, &store, &clock).await?;
+    let own = config.uploads.url_signing_key.as_ref();
+    let link_key = signing_key(own, config.jwt.secret.as_ref(), &store).await.map_err(failed)?;
+    let files = open_files(&config, &link_key, &clock)?;
+    let unsubscriptions =
+        Unsubscriptions::new(&link_key, Arc::clone(&templates), store.clone(), clock.clone());
+    let emails = match &config.email {
+        Some(email) => {
+            identity.keep_contacts(Contacts::start(store.clone()));
+            let (store, directory) = (store.clone(), directory.clone());
+            let starting = Emails::start(email, templates, &link_key, store, directory, clock.clone());
+            Some(starting.await.map_err(|error| match error {
+                email::StartError::Config(error) => ServeError::Config(error),
+                email::StartError::Database(error) => failed(error),
+            })?)
+        }
+        None => None,
+    };
     let settings = chat_settings(&config);
     let chat = Chat::start_shared(
         redis.clone(),
@@ -182,6 +200,7 @@ pub async fn run(
         service_keys: ServiceKeys::new(&config.service.keys),
         metrics_access: MetricsAccess::of(&config),
         documents: documents::all(config.server.public_url.as_deref()),
+        unsubscriptions,
     };
     let _metrics = serve_metrics(&config, &state).await?;
     let router = http::router(state, origins(&config), page);
@@ -208,6 +227,9 @@ pub async fn run(
     };
     edge::serve(listener, serve_config, router, leave).await.map_err(ServeError::Io)?;
     webhooks.stop(grace / 4).await;
+    if let Some(emails) = emails {
+        emails.stop(grace / 4).await;
+    }
     store.close().await;
     tracing::info!("gone");
     Ok(())
@@ -227,11 +249,18 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ServeError {
     ServeError::Io(std::io::Error::other(error))
 }
 
-async fn open_files(config: &Config, store: &Store, clock: &Clock) -> Result<Files, ServeError> {
+/// The texts of mails and of the page that stops them, tried out.
+pub fn email_templates(config: &Config) -> Result<email::Templates, ConfigError> {
+    match &config.email {
+        Some(email) => email::Templates::load(email.templates.as_deref(), &email.language),
+        // Links of mails that were sent are still followed.
+        None => email::Templates::load(None, "en"),
+    }
+}
+
+fn open_files(config: &Config, key: &[u8], clock: &Clock) -> Result<Files, ServeError> {
     let uploads = &config.uploads;
-    let own = uploads.url_signing_key.as_ref();
-    let key = signing_key(own, config.jwt.secret.as_ref(), store).await.map_err(failed)?;
-    let signer = Signer::new(&key, config.server.public_url.as_deref(), LINK_LIFETIME);
+    let signer = Signer::new(key, config.server.public_url.as_deref(), LINK_LIFETIME);
     let location = uploads.dir.to_string_lossy().into_owned();
     let options = FilesOptions {
         // Beside the files, where there is room for them; a bucket has no such place.

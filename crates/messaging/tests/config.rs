@@ -170,12 +170,55 @@ fn each_bad_value_is_one_sentence_that_names_the_variable() {
         ("LOG_LEVEL", "verbose"),
         ("METRICS_TOKEN", "changeme"),
         ("METRICS_PORT", "3001"),
+        ("SMTP_URL", "http://user:hunter2@localhost"),
+        ("SMTP_TIMEOUT", "30s"),
+        ("EMAIL_FROM", "Rented"),
+        ("EMAIL_DELAY", "0"),
+        ("EMAIL_LANGUAGE", "../en"),
+        ("APP_URL", "https://app.example.test/"),
     ] {
         let sentence = refusal(&[(name, value)]);
         assert!(sentence.starts_with(&format!("{name} ")), "{name}={value}: {sentence}");
         assert!(sentence.ends_with('.') && !sentence.contains('\n'), "{sentence}");
         assert!(!sentence.contains("hunter2"), "{sentence}");
     }
+}
+
+#[test]
+fn mail_needs_a_sender_a_way_back_and_a_way_out() {
+    let all = [
+        ("SMTP_URL", "smtps://user:hunter2@mail.example.test"),
+        ("EMAIL_FROM", "Rented <no-reply@example.test>"),
+        ("APP_URL", "https://app.example.test/conversations/{conversation_id}"),
+        ("PUBLIC_URL", "https://chat.example.test/"),
+    ];
+    let config = read(&all).expect("a configuration");
+    let email = config.email.as_ref().expect("mail is configured");
+    assert_eq!((email.delay.as_secs(), email.timeout.as_secs()), (900, 30));
+    assert_eq!((email.language.as_str(), email.public_url.as_str()), ("en", "https://chat.example.test"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for missing in ["EMAIL_FROM", "APP_URL", "PUBLIC_URL"] {
+        let rest: Vec<_> = all.into_iter().filter(|(name, _)| *name != missing).collect();
+        let sentence = refusal(&rest);
+        assert!(sentence.starts_with(&format!("{missing} is not set, but SMTP_URL is")), "{sentence}");
+        assert!(sentence.ends_with('.') && !sentence.contains("hunter2"), "{sentence}");
+    }
+    assert!(read(&all[1..]).expect("a configuration").email.is_none(), "without a server, no mail");
+}
+
+#[test]
+fn mail_over_a_network_without_encryption_is_warned_of() {
+    let warned = |url| {
+        let rest = [
+            ("EMAIL_FROM", "no-reply@example.test"),
+            ("APP_URL", "https://app.example.test/{conversation_id}"),
+            ("PUBLIC_URL", "https://chat.example.test"),
+        ];
+        let config = read(&[&rest[..], &[("SMTP_URL", url)]].concat()).expect("a configuration");
+        config.warnings().iter().any(|warning| warning.starts_with("SMTP_URL "))
+    };
+    assert!(warned("smtp://mail.example.test"));
+    assert!(!warned("smtp://localhost") && !warned("smtps://mail.example.test"));
 }
 
 #[test]

@@ -6,12 +6,13 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use jsonwebtoken::{Algorithm, DecodingKey};
+use lettre::message::Mailbox;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
     reader::{ConfigError, Reader, quoted},
     secret::Secret,
-    values::{self, DatabaseUrl, Origins, RedisUrl, TrustedProxies},
+    values::{self, DatabaseUrl, Origins, RedisUrl, SmtpUrl, TrustedProxies},
 };
 use crate::limits;
 
@@ -430,6 +431,60 @@ impl Live {
             max_queued_bytes: reader.number("MAX_QUEUED_BYTES", 10_000..=1 << 30)?,
             slow_client_timeout: reader.millis("SLOW_CLIENT_TIMEOUT")?,
         })
+    }
+}
+
+/// E-mail about unread messages.
+#[derive(Debug, Clone)]
+pub struct Email {
+    /// `SMTP_URL`.
+    pub smtp: SmtpUrl,
+    /// `SMTP_TIMEOUT`.
+    pub timeout: Duration,
+    /// `EMAIL_FROM`.
+    pub from: Mailbox,
+    /// `EMAIL_DELAY`.
+    pub delay: Duration,
+    /// `EMAIL_LANGUAGE`, in lower case.
+    pub language: String,
+    /// `EMAIL_TEMPLATES`.
+    pub templates: Option<PathBuf>,
+    /// `APP_URL`, with `{conversation_id}` in it.
+    pub app_url: String,
+    /// `PUBLIC_URL`, without a slash at its end.
+    pub public_url: String,
+}
+
+impl Email {
+    /// `None` without `SMTP_URL`; what it needs besides must be there then.
+    pub(super) fn read(reader: &mut Reader, public_url: Option<&str>) -> Result<Option<Self>, ConfigError> {
+        let smtp = reader.parse("SMTP_URL", SmtpUrl::parse)?;
+        let timeout = reader.millis("SMTP_TIMEOUT")?;
+        let from = reader.parse("EMAIL_FROM", values::mailbox)?;
+        let delay = reader.seconds("EMAIL_DELAY", 1..=2_592_000)?;
+        let language = reader.parse("EMAIL_LANGUAGE", values::language)?.expect("the table has its default");
+        let templates = reader.text("EMAIL_TEMPLATES").map(PathBuf::from);
+        let app_url = reader.parse("APP_URL", values::app_url)?;
+        let Some(smtp) = smtp else { return Ok(None) };
+        let missing =
+            |name| ConfigError::new(name, "is not set, but SMTP_URL is: mail cannot be sent without.");
+        Ok(Some(Self {
+            smtp,
+            timeout,
+            from: from.ok_or_else(|| missing("EMAIL_FROM"))?,
+            delay,
+            language,
+            templates,
+            app_url: app_url.ok_or_else(|| missing("APP_URL"))?,
+            public_url: public_url
+                .ok_or_else(|| {
+                    ConfigError::new(
+                        "PUBLIC_URL",
+                        "is not set, but SMTP_URL is: mail without a link to unsubscribe must not be sent.",
+                    )
+                })?
+                .to_owned(),
+        }))
     }
 }
 

@@ -15,12 +15,12 @@ use std::{collections::HashMap, fmt, io, path::Path};
 
 pub use example::example_file;
 pub use groups::{
-    Cors, Database, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages, Metrics,
-    Redis, Server, Service, Tls, Uploads,
+    Cors, Database, Email, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages,
+    Metrics, Redis, Server, Service, Tls, Uploads,
 };
 pub use reader::ConfigError;
 pub use secret::Secret;
-pub use values::{DatabaseUrl, Origins, RedisTopology, RedisUrl, TrustedProxies};
+pub use values::{DatabaseUrl, Encryption, Origins, RedisTopology, RedisUrl, SmtpUrl, TrustedProxies};
 pub use variables::{Section, VARIABLES, Variable, Visibility};
 pub use webhooks::{WebhookKey, Webhooks};
 
@@ -57,6 +57,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Live connections.
     pub live: Live,
+    /// E-mail about unread messages, where it is configured.
+    pub email: Option<Email>,
     /// Logs.
     pub log: Log,
     /// Metrics.
@@ -98,9 +100,11 @@ impl Config {
     pub fn from_env(vars: HashMap<String, String>) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(vars);
         let environment = Environment::read(&mut reader)?;
+        let server = Server::read(&mut reader)?;
         let config = Self {
             environment,
-            server: Server::read(&mut reader)?,
+            email: Email::read(&mut reader, server.public_url.as_deref())?,
+            server,
             main_api: MainApi::read(&mut reader)?,
             database: Database::read(&mut reader)?,
             redis: Redis::read(&mut reader)?,
@@ -151,6 +155,11 @@ impl Config {
         }
         if !self.jwt.issuers.is_empty() && self.jwt.verification.is_none() {
             warnings.push("JWT_ISSUER has no effect without JWT_SECRET or JWT_PUBLIC_KEY.");
+        }
+        if self.email.as_ref().is_some_and(|email| email.smtp.is_plain()) {
+            warnings.push(
+                "SMTP_URL leads over a network without asking for encryption: use smtps:// or ?tls=required.",
+            );
         }
         if self.environment.is_production() {
             if self.server.tls.is_none() && self.server.trusted_proxies.networks().is_empty() {

@@ -58,6 +58,8 @@ pub enum Section {
     Webhooks,
     /// Live connections.
     Live,
+    /// E-mail about unread messages.
+    Email,
     /// Logs and metrics.
     Watching,
 }
@@ -78,6 +80,7 @@ impl Section {
             Self::Limits => "Limits per user, on all transports together",
             Self::Webhooks => "Webhooks: signed events for the main API",
             Self::Live => "Live connections",
+            Self::Email => "E-mail about unread messages (docs/email.md)",
             Self::Watching => "Logs and metrics",
         }
     }
@@ -140,7 +143,7 @@ pub static VARIABLES: &[Variable] = &[
         Section::Server,
         "PUBLIC_URL",
         "https://chat.example.test",
-        "Where clients reach the service; makes the addresses of files absolute. Without it they are paths.",
+        "Where clients reach the service; makes the addresses of files absolute (without it they are paths), and links in e-mail possible.",
     ),
     optional(
         Section::Server,
@@ -408,6 +411,43 @@ pub static VARIABLES: &[Variable] = &[
         "SLOW_CLIENT_TIMEOUT",
         "10000",
         "Milliseconds for which a client may read nothing of what waits before it is closed as too slow.",
+    ),
+    url(
+        Section::Email,
+        "SMTP_URL",
+        "smtps://user:password@mail.example.test",
+        "The mail server: smtps:// for TLS, smtp:// with ?tls=required for STARTTLS, smtp:// alone for a relay on this machine. Without it, no e-mail; with it, EMAIL_FROM, APP_URL and PUBLIC_URL are needed.",
+    ),
+    preset(Section::Email, "SMTP_TIMEOUT", "30000", "Milliseconds that handing over one mail may take."),
+    optional(
+        Section::Email,
+        "EMAIL_FROM",
+        "'Rented <no-reply@example.test>'",
+        "Whom mail comes from: an address, with or without a name.",
+    ),
+    preset(
+        Section::Email,
+        "EMAIL_DELAY",
+        "900",
+        "Seconds for which a message must be unread before its recipient gets a mail.",
+    ),
+    preset(
+        Section::Email,
+        "EMAIL_LANGUAGE",
+        "en",
+        "The language of those whose own is not known or has no file: en, fr, de, ar, or one of EMAIL_TEMPLATES.",
+    ),
+    optional(
+        Section::Email,
+        "EMAIL_TEMPLATES",
+        "/etc/rented-messaging/email",
+        "A folder whose files replace the built-in ones of the same name, and may add languages.",
+    ),
+    optional(
+        Section::Email,
+        "APP_URL",
+        "'https://app.example.test/conversations/{conversation_id}'",
+        "Where the app shows a conversation, for the links in mails.",
     ),
     optional(
         Section::Watching,

@@ -308,6 +308,34 @@ fn notifications(schemas: &mut Schemas) -> Vec<Operation> {
             .optional_body(requests::put_preferences(), preferences.clone())
             .ok_with::<PreferencesView>(schemas, preferences),
     ]);
+    for (id, summary, description) in [
+        (
+            "ask_to_unsubscribe",
+            "A page that asks whether to stop mails",
+            "Where the link of a mail leads. The link is the proof; nobody signs in.",
+        ),
+        (
+            "unsubscribe",
+            "Stop mails about unread messages",
+            "By one click (RFC 8058): the same link, `email` of the preferences becomes false. The body is not looked at.",
+        ),
+    ] {
+        let text = |description: &str| json!({"description": description, "content": {"text/html": {"schema": {"type": "string"}}}});
+        operations.push(
+            Operation::new(id, "Notifications", summary)
+                .access(Access::Open)
+                .describe(description)
+                .id("The person.", JOHN)
+                .query(
+                    "exp",
+                    json!({"type": "string"}),
+                    "When the link ends, in seconds since the Unix epoch.",
+                )
+                .query("sig", json!({"type": "string"}), "Its signature.")
+                .raw_answer(200, text("A page."))
+                .refused(&["FORBIDDEN", "SERVICE_UNAVAILABLE"]),
+        );
+    }
     operations
 }
 

@@ -15,6 +15,7 @@ mod metrics;
 mod params;
 mod routes;
 mod service_key;
+mod unsubscribe;
 mod users;
 
 use std::{
@@ -38,6 +39,7 @@ use crate::{
     clock::Clock,
     errors::Error,
     identity::{Identity, MainApi},
+    notify::email::Unsubscriptions,
     shared::Redis,
     socket::Socket,
 };
@@ -72,6 +74,8 @@ pub struct AppState {
     pub metrics_access: MetricsAccess,
     /// What the service says of itself.
     pub documents: Documents,
+    /// The way out of mails about unread messages.
+    pub unsubscriptions: Unsubscriptions,
 }
 
 /// How large and how slow a request's body may be.

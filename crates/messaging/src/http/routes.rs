@@ -4,7 +4,7 @@ use axum::{Router, routing::MethodRouter};
 
 use super::{
     AppState, auth, conversations, documents, files, health, internal, internal_webhooks, messages, metrics,
-    users,
+    unsubscribe, users,
 };
 
 /// A method at a path, and the operation it is.
@@ -92,6 +92,7 @@ routes! {
     "/internal/users/{id}/refresh" => post internal::refresh_user;
     "/internal/users/{id}/export" => get internal::export_user;
     "/internal/products/{id}/refresh" => post internal::refresh_product;
+    "/unsubscribe/{id}" => get unsubscribe::ask_to_unsubscribe, post unsubscribe::unsubscribe;
 
     "/health" => get health::get_health;
     "/ready" => get health::get_ready;

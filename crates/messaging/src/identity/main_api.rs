@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     cards::{ProductCard, UserProfile},
+    contacts::Contact,
     token::Token,
 };
 use crate::{
@@ -198,14 +199,16 @@ impl MainApi {
         })
     }
 
-    /// Whose token this is: `GET /user`.
-    pub async fn user(&self, token: &Token) -> Result<UserProfile, UserError> {
+    /// Whose token this is, and what their account says of mail to them: `GET /user`.
+    pub async fn user(&self, token: &Token) -> Result<(UserProfile, Contact), UserError> {
         let answer = self.inner.get(&self.inner.sign_ins, "/user", Some(token)).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             return Err(UserError::Invalid);
         }
         let user = answer.object("user")?;
-        UserProfile::from_main_api(&user).ok_or(UserError::Unavailable(Cause::Malformed.into()))
+        let profile = UserProfile::from_main_api(&user);
+        let profile = profile.ok_or(UserError::Unavailable(Cause::Malformed.into()))?;
+        Ok((profile, Contact::from_main_api(&user)))
     }
 
     /// A product as the owner of this token may see it: `GET /products/{id}`.

@@ -8,6 +8,7 @@
 mod announcements;
 mod cache;
 pub mod cards;
+pub mod contacts;
 mod flights;
 mod jwt;
 pub mod main_api;
@@ -24,6 +25,7 @@ use std::{
 
 pub use announcements::Reason;
 pub use cards::{ProductCard, UserProfile};
+pub use contacts::Contacts;
 pub use main_api::MainApi;
 pub use profiles::{Directory, ProductLookUp};
 pub use token::Token;
@@ -90,6 +92,8 @@ pub struct Identity {
 struct Inner {
     main_api: MainApi,
     directory: Directory,
+    /// Where people want mail; only if anybody sends some.
+    contacts: OnceLock<Contacts>,
     jwt: JwtCheck,
     cache: TokenCache,
     /// What other nodes know.
@@ -139,6 +143,7 @@ impl Identity {
                 cut: OnceLock::new(),
                 main_api,
                 directory,
+                contacts: OnceLock::new(),
                 jwt: JwtCheck::new(jwt),
                 cache: TokenCache::new(ttl),
                 flights: Flights::new(),
@@ -149,6 +154,12 @@ impl Identity {
         };
         announcements::start(&identity.inner);
         identity
+    }
+
+    /// Keeps from now on what the main API says of mail to those whose tokens it is asked about.
+    pub fn keep_contacts(&self, contacts: Contacts) {
+        // Set once, at the start.
+        let _ = self.inner.contacts.set(contacts);
     }
 
     /// Whose token this is; one leading `Bearer ` is taken off.
@@ -271,7 +282,10 @@ impl Inner {
         let answer = self.main_api.user(&token).await;
         let now = self.clock.now();
         match answer {
-            Ok(profile) => {
+            Ok((profile, contact)) => {
+                if let Some(contacts) = self.contacts.get() {
+                    contacts.learn(profile.id, contact);
+                }
                 let profile = self.directory.learn_user(profile);
                 let checked = Arc::new(Checked { profile, expires_at: self.expiry(&token, now), asked_at });
                 self.cache.put(key, Arc::clone(&checked));

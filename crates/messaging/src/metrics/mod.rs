@@ -47,6 +47,8 @@ const WEBHOOK_OUTCOMES: [&str; 4] = ["delivered", "failed", "dead", "dropped"];
 const ANSWERS: [&str; 8] =
     ["ok", "refused", "server_error", "redirected", "timed_out", "unreachable", "busy", "unusable"];
 
+const EMAILS: [&str; 5] = ["sent", "withdrawn", "retried", "refused", "given_up"];
+
 /// The counts of this process since its start. Services that share a process share them.
 pub fn get() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -86,6 +88,21 @@ pub enum WebhookOutcome {
     Dropped,
 }
 
+/// What an attempt to mail somebody came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailOutcome {
+    /// The mail server has it.
+    Sent,
+    /// There was nothing left to tell of.
+    Withdrawn,
+    /// It is tried again later.
+    Retried,
+    /// There is no such mailbox.
+    Refused,
+    /// It is not tried again.
+    GivenUp,
+}
+
 /// Handles of everything that is counted. They are made once: counting is an addition to an atomic, of
 /// a histogram a short lock, taken once a batch or request and never once an event.
 #[derive(Debug)]
@@ -109,6 +126,7 @@ pub struct Metrics {
     rate_limited: Counters<{ Kind::ALL.len() }>,
     drift_repairs: Counter,
     webhooks: Grid<{ WebhookEvent::ALL.len() }, { WEBHOOK_OUTCOMES.len() }>,
+    emails: Counters<{ EMAILS.len() }>,
 }
 
 impl Metrics {
@@ -227,6 +245,13 @@ impl Metrics {
                 ["event", "outcome"],
                 WebhookEvent::ALL.map(WebhookEvent::name),
                 WEBHOOK_OUTCOMES,
+            ),
+            emails: Counters::new(
+                all,
+                "messaging_emails",
+                "Mails about unread messages by what an attempt to send them came to",
+                "outcome",
+                EMAILS,
             ),
             registry,
         }
@@ -353,6 +378,11 @@ impl Metrics {
         }
     }
 
+    /// An attempt to mail somebody ended.
+    pub fn email(&self, outcome: EmailOutcome) {
+        self.emails.add(outcome as usize, 1);
+    }
+
     /// Everything in the Prometheus text format: what was counted, how things stand, and the process.
     pub fn exposition(&self, snapshot: &Snapshot) -> Result<String> {
         let mut text = String::new();
@@ -385,6 +415,15 @@ mod tests {
             (Outcome::Failed, "failed"),
         ] {
             assert_eq!(OUTCOMES[outcome as usize], name);
+        }
+        for (outcome, name) in [
+            (EmailOutcome::Sent, "sent"),
+            (EmailOutcome::Withdrawn, "withdrawn"),
+            (EmailOutcome::Retried, "retried"),
+            (EmailOutcome::Refused, "refused"),
+            (EmailOutcome::GivenUp, "given_up"),
+        ] {
+            assert_eq!(EMAILS[outcome as usize], name);
         }
     }
 

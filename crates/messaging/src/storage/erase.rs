@@ -24,6 +24,9 @@ const OF_THE_USER_ALONE: &[&str] = &[
     "delete from user_presence where user_id = $1",
     "delete from blocks where blocker_id = $1 or blocked_id = $1",
     "update product_cards set owner_id = null where owner_id = $1",
+    "delete from user_contacts where user_id = $1",
+    "delete from emails where user_id = $1",
+    "delete from email_marks where user_id = $1",
 ];
 
 /// A conversation of the user, as the other one sees it.

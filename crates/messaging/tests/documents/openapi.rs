@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, io::Cursor};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::{
     contract::{Answer, Contract, Schemas},
@@ -16,8 +19,11 @@ use crate::{
 on_both_databases!(every_answer_is_as_the_document_says);
 
 const SERVICE_KEY: &str = "b0f1a4d89c7e4f2a8f6d13c5e7a90b2d4c6e8f01";
+/// Links are signed with it.
+const SIGNING_KEY: &str = "as good as any other key";
 
-const VARIABLES: [(&str, &str); 10] = [
+const VARIABLES: [(&str, &str); 11] = [
+    ("URL_SIGNING_KEY", SIGNING_KEY),
     ("RATE_LIMIT_MESSAGES", "0"),
     ("RATE_LIMIT_TYPING", "0"),
     ("RATE_LIMIT_READS", "0"),
@@ -285,6 +291,16 @@ async fn notifications(driver: &Driver) {
     assert_eq!(changed["data"]["quiet_hours"]["start"], "22:00");
     driver.call(200, ANNA, "PUT", path, json!({"quiet_hours": null, "presence": true})).await;
     driver.refused(422, "VALIDATION_FAILED", ANNA, "PUT", path, json!({"push": "yes"})).await;
+    let mut mac = Hmac::<Sha256>::new_from_slice(SIGNING_KEY.as_bytes()).unwrap();
+    mac.update(b"rented-messaging unsubscribe\n1\n4102444800");
+    let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    let link = format!("/unsubscribe/1?exp=4102444800&sig={signature}");
+    for method in ["GET", "POST"] {
+        driver.expect(200, driver.request("", method, &link)).await;
+        driver.refused(403, "FORBIDDEN", "", method, &link.replace("/1?", "/2?"), Value::Null).await;
+        driver.refused(422, "VALIDATION_FAILED", "", method, "/unsubscribe/x", Value::Null).await;
+    }
+    assert_eq!(driver.get(200, ANNA, path).await["data"]["email"], false);
 }
 
 async fn internal(driver: &Driver) {

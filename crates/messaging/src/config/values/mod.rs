@@ -6,14 +6,17 @@ mod database_url;
 mod origins;
 mod proxies;
 mod redis_url;
+mod smtp_url;
 
 pub use database_url::DatabaseUrl;
 pub use origins::Origins;
 pub use proxies::TrustedProxies;
 pub use redis_url::{RedisTopology, RedisUrl};
+pub use smtp_url::{Encryption, SmtpUrl};
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lettre::message::Mailbox;
 use url::Url;
 
 use super::reader::quoted;
@@ -50,6 +53,44 @@ pub(super) fn user_path(value: &str) -> Result<String, String> {
         Ok(value.to_owned())
     } else {
         Err("must be a path with {id} in it, such as /users/{id}.".to_owned())
+    }
+}
+
+/// The address of a conversation in the app, with `{conversation_id}` in it.
+pub(super) fn app_url(value: &str) -> Result<String, String> {
+    const PLACE: &str = "{conversation_id}";
+    let url = Url::parse(&value.replace(PLACE, "1"));
+    let fits = value.matches(PLACE).count() == 1
+        && value.bytes().all(|byte| byte.is_ascii_graphic())
+        && url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err(format!(
+            "must be an http or https URL with {PLACE} in it, such as https://app.example.test/conversations/{PLACE}."
+        ))
+    }
+}
+
+/// Whom mail comes from.
+pub(super) fn mailbox(value: &str) -> Result<Mailbox, String> {
+    let mailbox = value
+        .parse::<Mailbox>()
+        .ok()
+        .filter(|mailbox| mailbox.email.to_string().is_ascii() && !value.chars().any(char::is_control));
+    mailbox.ok_or_else(|| {
+        format!("must be an address such as Rented <no-reply@example.test>, not {}.", quoted(value))
+    })
+}
+
+/// A language tag such as `en` or `pt-br`.
+pub(super) fn language(value: &str) -> Result<String, String> {
+    let fits = (2..=35).contains(&value.len())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if fits {
+        Ok(value.to_ascii_lowercase())
+    } else {
+        Err(format!("must be a language such as en or fr, not {}.", quoted(value)))
     }
 }
 
@@ -113,6 +154,32 @@ mod tests {
         assert!(user_path("/users/{id}").is_ok());
         for bad in ["users/{id}", "/users", "/users/:id", "/users/{id}/{id}", "/us ers/{id}"] {
             assert!(user_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_app_url_has_one_place_for_the_conversation() {
+        assert!(app_url("https://app.example.test/conversations/{conversation_id}?from=mail").is_ok());
+        for bad in [
+            "https://app.example.test/",
+            "javascript:alert({conversation_id})",
+            "/conversations/{conversation_id}",
+            "https://app.example.test/{conversation_id}/{conversation_id}",
+            "https://app.example.test/{conversation_id} x",
+        ] {
+            assert!(app_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sender_is_one_address_with_or_without_a_name() {
+        for good in ["no-reply@example.test", "Rented <no-reply@example.test>", "Loué é <a@example.test>"] {
+            assert!(mailbox(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["Rented", "no-reply@", "a@example.test\r\nBcc: b@example.test", "a@example.test, b@example.test"]
+        {
+            assert!(mailbox(bad).is_err(), "{bad}");
         }
     }
 

@@ -16,10 +16,7 @@ pub use source::{Source, SourceConversation, SourceMessage};
 use std::collections::HashMap;
 
 use super::{Database, Result, Store, in_transaction, on};
-use crate::{
-    content::Signature,
-    ids::{ConversationId, UserId},
-};
+use crate::ids::{ConversationId, UserId};
 
 /// Ids left free above the source's newest: what it stores while both are in use must not meet what is
 /// stored here.
@@ -259,10 +256,6 @@ impl Store {
         let rows: Vec<_> = rows
             .iter()
             .map(|row| {
-                let signature = match row.deleted_at {
-                    None => Signature::of(&row.content),
-                    Some(_) => Signature::of(""),
-                };
                 (
                     (
                         row.id,
@@ -273,14 +266,7 @@ impl Store {
                         &row.offer,
                         row.is_read,
                     ),
-                    (
-                        row.read_at,
-                        row.created_at,
-                        row.updated_at,
-                        row.deleted_at,
-                        signature.low,
-                        signature.high,
-                    ),
+                    (row.read_at, row.created_at, row.updated_at, row.deleted_at),
                 )
             })
             .map(|(first, second)| {
@@ -297,26 +283,26 @@ impl Store {
         let statement = match &self.database {
             Database::Postgres { .. } => {
                 "insert into import_messages (id, conversation_id, sender_id, content, type, offer, is_read, read_at,
-                     created_at, updated_at, deleted_at, search_low, search_high)
+                     created_at, updated_at, deleted_at)
                  select (r ->> 0)::bigint, (r ->> 1)::bigint, (r ->> 2)::bigint, r ->> 3, r ->> 4, r ->> 5,
                      (r ->> 6)::boolean, to_timestamp((r ->> 7)::bigint / 1000.0),
                      to_timestamp((r ->> 8)::bigint / 1000.0), to_timestamp((r ->> 9)::bigint / 1000.0),
-                     to_timestamp((r ->> 10)::bigint / 1000.0), (r ->> 11)::bigint, (r ->> 12)::bigint
+                     to_timestamp((r ->> 10)::bigint / 1000.0)
                  from jsonb_array_elements($1::jsonb) r
                  on conflict (id) do update set content = excluded.content, is_read = excluded.is_read,
                      read_at = excluded.read_at, updated_at = excluded.updated_at, deleted_at = excluded.deleted_at,
-                     offer = excluded.offer, search_low = excluded.search_low, search_high = excluded.search_high"
+                     offer = excluded.offer"
             }
             Database::Sqlite { .. } => {
                 "insert into import_messages (id, conversation_id, sender_id, content, type, offer, is_read, read_at,
-                     created_at, updated_at, deleted_at, search_low, search_high)
+                     created_at, updated_at, deleted_at)
                  select value ->> '$[0]', value ->> '$[1]', value ->> '$[2]', value ->> '$[3]', value ->> '$[4]',
                      value ->> '$[5]', value ->> '$[6]', value ->> '$[7]', value ->> '$[8]', value ->> '$[9]',
-                     value ->> '$[10]', value ->> '$[11]', value ->> '$[12]'
+                     value ->> '$[10]'
                  from json_each($1) where true
                  on conflict (id) do update set content = excluded.content, is_read = excluded.is_read,
                      read_at = excluded.read_at, updated_at = excluded.updated_at, deleted_at = excluded.deleted_at,
-                     offer = excluded.offer, search_low = excluded.search_low, search_high = excluded.search_high"
+                     offer = excluded.offer"
             }
         };
         in_transaction!(self, connection => {

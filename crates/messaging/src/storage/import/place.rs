@@ -68,7 +68,7 @@ impl Store {
             connection.lock_conversations(&ids).await?;
             let changed = sqlx::query(
                 "update messages set content = s.content, deleted_at = s.deleted_at, offer = s.offer,
-                     search_low = s.search_low, search_high = s.search_high, updated_at = s.updated_at,
+                     updated_at = s.updated_at,
                      is_read = messages.is_read or s.is_read, read_at = coalesce(messages.read_at, s.read_at)
                  from import_messages s
                  where s.id = messages.id and s.conversation_id > $1 and s.conversation_id <= $2
@@ -80,13 +80,24 @@ impl Store {
             .execute(&mut *connection)
             .await?
             .rows_affected();
+            if changed > 0 {
+                // Search would find what they said before.
+                sqlx::query(
+                    "delete from search_chunks where conversation_id in (select conversation_id from import_messages
+                         where conversation_id > $1 and conversation_id <= $2)",
+                )
+                .bind(after)
+                .bind(last)
+                .execute(&mut *connection)
+                .await?;
+            }
             let new = sqlx::query(
                 "insert into messages (id, conversation_id, seq, sender_id, content, type, offer, is_read, read_at,
-                     created_at, updated_at, deleted_at, search_low, search_high)
+                     created_at, updated_at, deleted_at)
                  select s.id, s.conversation_id, c.last_seq
                          + row_number() over (partition by s.conversation_id order by s.created_at, s.id),
                      s.sender_id, s.content, s.type, s.offer, s.is_read, s.read_at, s.created_at, s.updated_at,
-                     s.deleted_at, s.search_low, s.search_high
+                     s.deleted_at
                  from import_messages s join conversations c on c.id = s.conversation_id
                  where s.conversation_id > $1 and s.conversation_id <= $2
                      and not exists (select 1 from messages m where m.id = s.id)",

@@ -1,0 +1,3 @@
+//! Telling people of messages that they have not seen.
+
+pub mod email;
