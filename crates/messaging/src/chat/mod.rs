@@ -43,6 +43,7 @@ use crate::{
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
+    notify::Notifier,
     shared::Redis,
     storage::Store,
 };
@@ -87,7 +88,7 @@ pub struct Chat {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    hub: Hub,
+    hub: Arc<Hub>,
     bus: Bus,
     redis: Option<Redis>,
     directory: Directory,
@@ -109,6 +110,8 @@ struct Inner {
     reached: Mutex<HashMap<(ConversationId, UserId), i64>>,
     presence: presence::Presence,
     typing: typing::Typing,
+    /// Set where somebody is to be notified at all.
+    notifier: OnceLock<Notifier>,
 }
 
 impl Chat {
@@ -142,7 +145,7 @@ impl Chat {
                 bus,
                 behind: Arc::default(),
                 heads: live::Heads::start(store.clone()),
-                hub: Hub::default(),
+                hub: Arc::default(),
                 directory,
                 limits,
                 files,
@@ -155,6 +158,7 @@ impl Chat {
                 presence: presence::Presence::new(redis.as_ref().map(Leases::new)),
                 redis,
                 typing: typing::Typing::default(),
+                notifier: OnceLock::new(),
                 store,
                 settings,
             }),
@@ -197,7 +201,17 @@ impl Chat {
     }
 
     /// The local connections.
-    pub fn hub(&self) -> &Hub {
+    pub fn hub(&self) -> &Arc<Hub> {
         &self.inner.hub
+    }
+
+    /// Tells this notifier from now on what is stored and read; only the first one counts.
+    pub fn notify_through(&self, notifier: Notifier) {
+        let _ = self.inner.notifier.set(notifier);
+    }
+
+    /// Who notifies people, if anybody does.
+    pub fn notifier(&self) -> Option<&Notifier> {
+        self.inner.notifier.get()
     }
 }

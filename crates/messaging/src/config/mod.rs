@@ -5,6 +5,7 @@
 
 mod example;
 mod groups;
+mod push;
 mod reader;
 mod secret;
 mod values;
@@ -17,6 +18,7 @@ pub use groups::{
     Cors, Database, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages, Metrics,
     Redis, Server, Tls, Uploads,
 };
+pub use push::{ApnsAccount, FcmAccount, Push, VapidAccount, signing_key};
 pub use reader::ConfigError;
 pub use secret::Secret;
 pub use values::{DatabaseUrl, Origins, RedisTopology, RedisUrl, TrustedProxies};
@@ -51,6 +53,8 @@ pub struct Config {
     pub limits: limits::Settings,
     /// Live connections.
     pub live: Live,
+    /// Push notifications.
+    pub push: Push,
     /// Logs.
     pub log: Log,
     /// Metrics.
@@ -104,6 +108,7 @@ impl Config {
             messages: Messages::read(&mut reader)?,
             limits: groups::read_limits(&mut reader)?,
             live: Live::read(&mut reader)?,
+            push: Push::read(&mut reader)?,
             log: Log::read(&mut reader, environment)?,
             metrics: Metrics::read(&mut reader)?,
             settings: reader.into_settings(),

@@ -42,6 +42,10 @@ const BATCH_SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.
 
 const TYPES: [&str; 5] = ["text", "image", "file", "system", "offer"];
 const OUTCOMES: [&str; 4] = ["stored", "replayed", "refused", "failed"];
+/// Push services, as `notify` calls them.
+const PUSH_SERVICES: [&str; 3] = ["fcm", "apns", "web_push"];
+const PUSH_OUTCOMES: [&str; 7] =
+    ["sent", "dead_token", "rejected", "gave_up", "dropped", "withdrawn", "retried"];
 const ANSWERS: [&str; 8] =
     ["ok", "refused", "server_error", "redirected", "timed_out", "unreachable", "busy", "unusable"];
 
@@ -58,6 +62,25 @@ enum Outcome {
     Replayed,
     Refused,
     Failed,
+}
+
+/// What a push to one device came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// The push service took it.
+    Sent,
+    /// There is no such device any more; it was forgotten.
+    DeadToken,
+    /// The push service will not take it.
+    Rejected,
+    /// It failed too often, or for too long.
+    GaveUp,
+    /// Too many waited for this push service.
+    Dropped,
+    /// It was read before it could be sent.
+    Withdrawn,
+    /// It failed and is tried again; counted besides what becomes of it.
+    Retried,
 }
 
 /// Where a token was found (see `identity`).
@@ -93,6 +116,8 @@ pub struct Metrics {
     main_api_seconds: Histogram,
     rate_limited: Counters<{ Kind::ALL.len() }>,
     drift_repairs: Counter,
+    notifications: Grid<{ PUSH_SERVICES.len() }, { PUSH_OUTCOMES.len() }>,
+    notification_seconds: Histogram,
 }
 
 impl Metrics {
@@ -203,6 +228,20 @@ impl Metrics {
                 all,
                 "messaging_drift_repairs",
                 "Unread counters that were found wrong and repaired",
+            ),
+            notifications: Grid::new(
+                all,
+                "messaging_notifications",
+                "Pushes to one device by what became of them",
+                ["provider", "outcome"],
+                PUSH_SERVICES,
+                PUSH_OUTCOMES,
+            ),
+            notification_seconds: histogram(
+                all,
+                "messaging_notification_seconds",
+                "From a message's commit until a push service took the push, of those not put off by a burst",
+                &SECONDS,
             ),
             registry,
         }
@@ -322,6 +361,18 @@ impl Metrics {
         self.drift_repairs.inc();
     }
 
+    /// A push to one device came to something.
+    pub fn pushed(&self, service: &str, outcome: PushOutcome) {
+        if let Some(place) = PUSH_SERVICES.iter().position(|name| *name == service) {
+            self.notifications.add(place, outcome as usize, 1);
+        }
+    }
+
+    /// A push was taken so long after its message was committed.
+    pub fn push_sent(&self, after: Duration) {
+        self.notification_seconds.observe(after.as_secs_f64());
+    }
+
     /// Everything in the Prometheus text format: what was counted, how things stand, and the process.
     pub fn exposition(&self, snapshot: &Snapshot) -> Result<String> {
         let mut text = String::new();
@@ -354,6 +405,17 @@ mod tests {
             (Outcome::Failed, "failed"),
         ] {
             assert_eq!(OUTCOMES[outcome as usize], name);
+        }
+        for (outcome, name) in [
+            (PushOutcome::Sent, "sent"),
+            (PushOutcome::DeadToken, "dead_token"),
+            (PushOutcome::Rejected, "rejected"),
+            (PushOutcome::GaveUp, "gave_up"),
+            (PushOutcome::Dropped, "dropped"),
+            (PushOutcome::Withdrawn, "withdrawn"),
+            (PushOutcome::Retried, "retried"),
+        ] {
+            assert_eq!(PUSH_OUTCOMES[outcome as usize], name);
         }
     }
 

@@ -15,6 +15,7 @@ pub mod devices;
 pub mod flags;
 pub mod log;
 pub mod messages;
+pub mod notifications;
 mod pool;
 mod postgres;
 pub mod preferences;
@@ -24,6 +25,7 @@ pub mod recount;
 pub mod rows;
 mod search;
 mod sqlite;
+pub mod sweeps;
 
 use std::time::Duration;
 
