@@ -241,7 +241,7 @@ impl Inner {
             return;
         }
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let rest = after.or_else(|| (failures % FAILURES == 0).then_some(REST));
+        let rest = after.or_else(|| failures.is_multiple_of(FAILURES).then_some(REST));
         if let Some(rest) = rest {
             let mut paused_until = self.paused_until.lock();
             *paused_until = (*paused_until).max(Instant::now() + rest);

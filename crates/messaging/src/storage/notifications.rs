@@ -201,7 +201,8 @@ impl Store {
         })
     }
 
-    /// Claims pushes: each once, whichever nodes ask. A claim older than `lapse` counts no more, and
+    /// Claims pushes: each once, whichever nodes ask. From now on they count as shown, so that whoever
+    /// reads while one is under way takes it away. A claim older than `lapse` counts no more, and
     /// one that comes within `fold` of the last push is refused. Answers the ids of those that were
     /// claimed, with how often in a row that was tried.
     pub async fn claim_pushes(
@@ -227,11 +228,11 @@ impl Store {
             ($rows:literal) => {
                 concat!(
                     "insert into notification_marks as k
-                         (user_id, conversation_id, claimed_seq, claim, claimed_at, attempts) ",
+                         (user_id, conversation_id, claimed_seq, claim, claimed_at, attempts, is_shown) ",
                     $rows,
                     " on conflict (user_id, conversation_id) do update set
                           claimed_seq = excluded.claimed_seq, claim = excluded.claim,
-                          claimed_at = excluded.claimed_at,
+                          claimed_at = excluded.claimed_at, is_shown = true,
                           attempts = case when k.claimed_at is null then 1 else k.attempts + 1 end
                       where k.pushed_seq < excluded.claimed_seq
                           and (k.claimed_at is null or k.claimed_at <= $2)
@@ -244,7 +245,7 @@ impl Store {
         Ok(match &self.database {
             Database::Postgres { write, .. } => {
                 sqlx::query_as(claim!(
-                    "select u, c, s, i, $1, 1
+                    "select u, c, s, i, $1, 1, true
                  from unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) as w (u, c, s, i)"
                 ))
                 .bind(now)
@@ -263,7 +264,7 @@ impl Store {
                     .map(|claim| (claim.user, claim.conversation, claim.seq, claim.id))
                     .collect();
                 sqlx::query_as(claim!(
-                    "select value ->> '$[0]', value ->> '$[1]', value ->> '$[2]', value ->> '$[3]', $1, 1
+                    "select value ->> '$[0]', value ->> '$[1]', value ->> '$[2]', value ->> '$[3]', $1, 1, true
                      from json_each($4) where true"
                 ))
                 .bind(now)
@@ -276,8 +277,8 @@ impl Store {
         })
     }
 
-    /// Settles claims: what they are about was pushed, and is on a screen where `is_shown`. A claim
-    /// that lapsed and is somebody else's by now is left alone.
+    /// Settles claims: what they are about was pushed, or nobody is there to be pushed where not
+    /// `is_shown`. A claim that lapsed and is somebody else's by now is left alone.
     pub async fn settle_pushes(&self, claims: &[(Claim, bool)]) -> Result<()> {
         let mut claims = claims.to_vec();
         claims.sort_unstable_by_key(|(claim, _)| (claim.user, claim.conversation));
@@ -289,7 +290,7 @@ impl Store {
         match &self.database {
             Database::Postgres { write, .. } => sqlx::query(
                 "update notification_marks k set
-                     pushed_seq = greatest(k.pushed_seq, w.seq), pushed_at = $1, is_shown = w.is_shown or k.is_shown,
+                     pushed_seq = greatest(k.pushed_seq, w.seq), pushed_at = $1, is_shown = k.is_shown and w.is_shown,
                      claim = null, claimed_at = null, attempts = 0
                  from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[])
                      as w (user_id, conversation_id, seq, claim, is_shown)
@@ -312,7 +313,7 @@ impl Store {
                 sqlx::query(
                     "update notification_marks as k set
                          pushed_seq = max(k.pushed_seq, w.value ->> '$[2]'), pushed_at = $1,
-                         is_shown = (w.value ->> '$[4]') or k.is_shown, claim = null, claimed_at = null, attempts = 0
+                         is_shown = k.is_shown and (w.value ->> '$[4]'), claim = null, claimed_at = null, attempts = 0
                      from json_each($2) w
                      where k.user_id = w.value ->> '$[0]' and k.conversation_id = w.value ->> '$[1]'
                          and k.claim = w.value ->> '$[3]'",

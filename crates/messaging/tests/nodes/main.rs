@@ -18,6 +18,7 @@ mod database;
 mod delivery;
 mod healing;
 mod limits;
+#[expect(dead_code, reason = "nodes that are processes of their own are in tests/notifications alone")]
 mod nodes;
 mod presence;
 mod proxy;

@@ -113,6 +113,16 @@ impl Nodes {
         });
         let address = address.await.unwrap();
         self.nodes.push(Node { address, runtime: Some(runtime), stop: Some(stop), ended });
+        self.wait_for_node(address).await
+    }
+
+    /// A node that is a process of its own instead of those that there are.
+    pub(crate) async fn adopt_node(&mut self, address: SocketAddr) {
+        self.nodes = vec![Node { address, runtime: None, stop: None, ended: tokio::spawn(async { true }) }];
+        self.wait_for_node(address).await;
+    }
+
+    async fn wait_for_node(&self, address: SocketAddr) -> usize {
         let node = self.nodes.len() - 1;
         let url = format!("http://{address}/ready");
         for _ in 0..500 {

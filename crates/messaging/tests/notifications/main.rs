@@ -23,6 +23,9 @@ pub(crate) fn show_logs() {
 }
 
 mod answers;
+mod apple;
+mod browser;
+mod crash;
 mod fcm;
 mod several;
 mod who;
