@@ -195,6 +195,19 @@ impl Notifier {
     }
 }
 
+/// Sends a badge through what is configured of FCM, and answers what became of it.
+#[cfg(test)]
+pub(crate) async fn try_fcm(
+    config: &config::Push,
+    clock: Clock,
+    device: &crate::storage::notifications::PushDevice,
+) -> String {
+    let account = config.fcm.clone().expect("FCM is configured");
+    let fcm = Provider::Fcm(Fcm::new(account, REQUEST_TIMEOUT, clock).expect("a client"));
+    let push = message::Push::Badge(message::Badge::new(1, &[]));
+    format!("{:?}", fcm.send(device, &push).await)
+}
+
 /// The push services in the order in which they are asked whether they reach a device.
 async fn providers(config: &config::Push, parts: &Parts) -> io::Result<Vec<Provider>> {
     let (clock, timeout) = (&parts.clock, REQUEST_TIMEOUT);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Result, Store, on};
+use super::{Database, Result, Store, on};
 use crate::{
     clock::Timestamp,
     ids::{ConversationId, UserId},
@@ -96,23 +96,47 @@ impl Store {
         .fetch_one(pool)
         .await?);
         let Some(up_to) = up_to else { return Ok(Swept { found: Vec::new(), up_to: after, is_done: true }) };
-        let found = on!(self, read, pool => sqlx::query_as(
-            "select distinct p.user_id, p.conversation_id
-             from messages m
-             join conversation_participants p
-                 on p.conversation_id = m.conversation_id and p.user_id <> m.sender_id
-             left join notification_marks k
-                 on k.user_id = p.user_id and k.conversation_id = p.conversation_id
-             where m.id > $1 and m.id <= $2 and m.created_at > $3 and not m.is_read and m.deleted_at is null
-                 and m.seq > p.read_seq and m.seq > p.cleared_seq
-                 and coalesce(k.pushed_seq, 0) < m.seq
-                 and exists (select 1 from devices d where d.user_id = p.user_id)",
-        )
-        .bind(after)
-        .bind(up_to)
-        .bind(since)
-        .fetch_all(pool)
-        .await?);
+        macro_rules! find {
+            ($recipient:literal) => {
+                concat!(
+                    "select distinct p.user_id, p.conversation_id from messages m ",
+                    $recipient,
+                    " left join notification_marks k
+                          on k.user_id = p.user_id and k.conversation_id = p.conversation_id
+                      where m.id > $1 and m.id <= $2 and m.created_at > $3
+                          and not m.is_read and m.deleted_at is null
+                          and m.seq > p.read_seq and m.seq > p.cleared_seq
+                          and coalesce(k.pushed_seq, 0) < m.seq
+                          and exists (select 1 from devices d where d.user_id = p.user_id)"
+                )
+            };
+        }
+        let found = match &self.database {
+            // One look into the index for each message: left to itself the planner reads through all
+            // participants that there are.
+            Database::Postgres { read, .. } => {
+                sqlx::query_as(find!(
+                    "cross join lateral (select * from conversation_participants q
+                         where q.conversation_id = m.conversation_id and q.user_id <> m.sender_id limit 1) p"
+                ))
+                .bind(after)
+                .bind(up_to)
+                .bind(since)
+                .fetch_all(read)
+                .await?
+            }
+            Database::Sqlite { read, .. } => {
+                sqlx::query_as(find!(
+                    "join conversation_participants p
+                         on p.conversation_id = m.conversation_id and p.user_id <> m.sender_id"
+                ))
+                .bind(after)
+                .bind(up_to)
+                .bind(since)
+                .fetch_all(read)
+                .await?
+            }
+        };
         Ok(Swept { found, up_to, is_done: looked < limit })
     }
 

@@ -15,13 +15,14 @@ use crate::{
 
 on_both_databases!(every_answer_is_as_the_document_says);
 
-const NO_LIMITS: [(&str, &str); 6] = [
+const NO_LIMITS: [(&str, &str); 7] = [
     ("RATE_LIMIT_MESSAGES", "0"),
     ("RATE_LIMIT_TYPING", "0"),
     ("RATE_LIMIT_READS", "0"),
     ("RATE_LIMIT_UPLOADS", "0"),
     ("RATE_LIMIT_CONVERSATIONS", "0"),
     ("MAX_FILE_SIZE", "100000"),
+    ("VAPID_SUBJECT", "mailto:operator@example.test"),
 ];
 
 struct Driver {
@@ -237,6 +238,7 @@ async fn notifications(driver: &Driver) {
         let half = json!({"token": "x", "device_id": {}});
         driver.refused(422, "VALIDATION_FAILED", ANNA, "DELETE", path, half).await;
     }
+    driver.get(200, "", "/api/notifications/vapid-key").await;
     let path = "/api/notifications/preferences";
     driver.get(200, ANNA, path).await;
     let hours = json!({"start": "22:00", "end": "07:00", "time_zone": "Europe/Paris"});

@@ -160,14 +160,17 @@ async fn an_iphone_is_pushed_directly(database: TestDatabase) {
         assert_eq!(headers[name], expected, "{name}");
     }
     assert!(headers["apns-expiration"].parse::<i64>().unwrap() > 0);
-    assert_eq!(sends[0].payload, json!({
-        "aps": {
-            "alert": {"title": "Name 1", "body": "Is it free?"},
-            "badge": 1, "sound": "default", "thread-id": tag,
-        },
-        "type": "new_message", "conversation_id": conversation.to_string(),
-        "message_id": message["id"].to_string(), "sender_id": "1", "product_id": "", "unread_count": "1",
-    }));
+    assert_eq!(
+        sends[0].payload,
+        json!({
+            "aps": {
+                "alert": {"title": "Name 1", "body": "Is it free?"},
+                "badge": 1, "sound": "default", "thread-id": tag,
+            },
+            "type": "new_message", "conversation_id": conversation.to_string(),
+            "message_id": message["id"].to_string(), "sender_id": "1", "product_id": "", "unread_count": "1",
+        })
+    );
     world.act(BEN, conversation, "read").await;
     let sends = apple.wait_for(&phone, 2).await;
     assert_eq!(sends[1].headers["apns-priority"], "5");

@@ -29,10 +29,7 @@ use crate::{
     world::{ANNA, BEN, FOLD, World},
 };
 
-on_both_databases!(
-    a_browser_reads_what_was_pushed_to_it_alone,
-    a_subscription_that_is_gone_is_forgotten,
-);
+on_both_databases!(a_browser_reads_what_was_pushed_to_it_alone, a_subscription_that_is_gone_is_forgotten,);
 
 /// A browser's subscription, with what only the browser knows.
 struct Browser {
@@ -169,10 +166,8 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let headers = headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-        .collect();
+    let headers =
+        headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
     let status = inner.replies.lock().get(&to).copied().unwrap_or(201);
     inner.sends.lock().push(Sent { to, headers, body: body.to_vec() });
     StatusCode::from_u16(status).unwrap()
@@ -198,7 +193,6 @@ fn check_signature(authorization: &str, audience: &str, public_key: &str) {
     assert!(expires > now && expires <= now + 24 * 3600);
 }
 
-
 async fn a_browser_reads_what_was_pushed_to_it_alone(database: TestDatabase) {
     let service = PushService::start().await;
     let world = service.world(database, "true").await;
@@ -219,11 +213,14 @@ async fn a_browser_reads_what_was_pushed_to_it_alone(database: TestDatabase) {
         assert!(words.starts_with(body.strip_suffix('…').unwrap()) && body.chars().count() == 120, "{body}");
         let mut rest = payload.clone();
         rest.as_object_mut().unwrap().remove("body");
-        assert_eq!(rest, json!({
-            "type": "new_message", "conversation_id": conversation.to_string(),
-            "message_id": message["id"].to_string(), "sender_id": "1", "product_id": "", "unread_count": "1",
-            "title": "Name 1", "subtitle": null, "tag": format!("conversation-{conversation}"),
-        }));
+        assert_eq!(
+            rest,
+            json!({
+                "type": "new_message", "conversation_id": conversation.to_string(),
+                "message_id": message["id"].to_string(), "sender_id": "1", "product_id": "", "unread_count": "1",
+                "title": "Name 1", "subtitle": null, "tag": format!("conversation-{conversation}"),
+            })
+        );
         check_signature(&sent.headers["authorization"], &service.base, key);
         for (name, expected) in [
             ("content-encoding", "aes128gcm"),
@@ -246,7 +243,9 @@ async fn a_subscription_that_is_gone_is_forgotten(database: TestDatabase) {
     let service = PushService::start().await;
     let world = service.world(database, "true").await;
     for (place, (status, is_gone)) in
-        [(404, true), (410, true), (400, false), (403, false), (413, false), (301, false)].into_iter().enumerate()
+        [(404, true), (410, true), (400, false), (403, false), (413, false), (301, false)]
+            .into_iter()
+            .enumerate()
     {
         let user = 10 + i64::try_from(place).unwrap();
         let to = user.to_string();
