@@ -11,7 +11,7 @@ mod nodes;
 #[expect(dead_code, reason = "not all of it is needed here")]
 #[path = "../nodes/redis_server.rs"]
 mod redis_server;
-#[expect(dead_code, reason = "no store is opened past the service here")]
+#[expect(dead_code, reason = "not all of it is needed here")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -25,8 +25,10 @@ pub(crate) fn show_logs() {
 mod answers;
 mod apple;
 mod browser;
+mod counts;
 mod crash;
 mod fcm;
 mod several;
+mod speed;
 mod who;
 mod world;
