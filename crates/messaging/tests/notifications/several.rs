@@ -18,7 +18,7 @@ on_both_databases!(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_push_once() {
-    let Some(world) = World::two_nodes().await else { return };
+    let Some(world) = World::two_nodes(&[("PUSH_FOLD", "4")]).await else { return };
     world.register(BEN, "ben", "android").await;
     let (conversation, _) = world.send(ANNA, BEN, "one").await;
     world.fcm.wait_for("ben", 1).await;
@@ -35,7 +35,7 @@ async fn two_nodes_push_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_on_a_screen_of_another_node_is_not_pushed() {
-    let Some(world) = World::two_nodes().await else { return };
+    let Some(world) = World::two_nodes(&[]).await else { return };
     world.register(BEN, "ben", "android").await;
     let (conversation, _) = world.send(ANNA, BEN, "one").await;
     world.fcm.wait_for("ben", 1).await;

@@ -31,10 +31,10 @@ impl World {
     }
 
     /// Two nodes over PostgreSQL and Redis; `None` where there is none of them.
-    pub(crate) async fn two_nodes() -> Option<Self> {
+    pub(crate) async fn two_nodes(variables: &[(&str, &str)]) -> Option<Self> {
         let redis = RedisServer::start(&[]).await?;
         let database = TestDatabase::new(Backend::Postgres).await?;
-        Some(Self::with(database, Some(redis), 2, &[]).await)
+        Some(Self::with(database, Some(redis), 2, variables).await)
     }
 
     pub(crate) async fn with(
