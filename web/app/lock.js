@@ -10,6 +10,7 @@ export class Lock {
   #notifications = new Map();
   #badge = 0;
   #pushes = null;
+  #switches = [];
   // Another one for each page: what pushes reach is this page.
   #token = `demo-phone:${randomId()}`;
 
@@ -100,17 +101,23 @@ export class Lock {
         h("button", { type: "button", class: "lock-open", testid: "unlock", onclick: () => this.unlock() }, "Unlock"),
       ),
     );
-    this.button = h(
+  }
+
+  /** A button outside the phone that locks and unlocks it. */
+  switch(suffix = "") {
+    const button = h(
       "button",
-      { type: "button", class: "flight lock-switch", "aria-pressed": "false", "aria-label": `Lock ${this.session.me.name}'s phone`, title: "Lock the phone", testid: `lock-${this.phone.role}`, onclick: () => (this.isLocked ? this.unlock() : this.lock()) },
+      { type: "button", class: "flight lock-switch", "aria-pressed": String(this.isLocked), "aria-label": `Lock ${this.session.me.name}'s phone`, title: "Lock the phone", testid: `lock-${this.phone.role}${suffix}`, onclick: () => (this.isLocked ? this.unlock() : this.lock()) },
       icon("lock"),
     );
+    this.#switches.push(button);
+    return button;
   }
 
   #show() {
     this.element.hidden = !this.isLocked;
     this.phone.element.dataset.locked = String(this.isLocked);
-    this.button.setAttribute("aria-pressed", String(this.isLocked));
+    for (const button of this.#switches) button.setAttribute("aria-pressed", String(this.isLocked));
     this.badge.hidden = this.#badge === 0;
     this.badge.textContent = count(this.#badge);
     this.badge.setAttribute("aria-label", `${this.#badge} unread`);

@@ -67,7 +67,7 @@ function stage(phones) {
 
 /** Who this phone belongs to, its lock and its flight mode. */
 function caption({ session, role, lock }) {
-  return h("div", { class: "caption" }, avatar(session.me, "m"), h("span", { class: "lines" }, h("strong", {}, session.me.name), h("span", { class: "muted" }, role === "renter" ? "wants to rent" : "owns the listings")), lock.button, flightSwitch(session, role));
+  return h("div", { class: "caption" }, avatar(session.me, "m"), h("span", { class: "lines" }, h("strong", {}, session.me.name), h("span", { class: "muted" }, role === "renter" ? "wants to rent" : "owns the listings")), lock.switch(), flightSwitch(session, role));
 }
 
 function flightSwitch(session, role, suffix = "") {
@@ -96,7 +96,7 @@ function phoneSwitch(phones, columns) {
     return h("button", { type: "button", data: { role }, testid: `switch-${role}`, onclick: () => choose(role) }, avatar(session.me, "xs"), h("span", {}, session.me.name.split(" ")[0]), badge);
   });
   choose("renter");
-  const flights = phones.map(({ session, role }) => h("span", { class: "switch-flight", data: { role } }, flightSwitch(session, role, "-narrow")));
+  const flights = phones.map(({ session, role, lock }) => h("span", { class: "switch-flight", data: { role } }, lock.switch("-narrow"), flightSwitch(session, role, "-narrow")));
   return h("nav", { class: "switch", "aria-label": "Which phone to show" }, ...buttons, ...flights);
 }
 

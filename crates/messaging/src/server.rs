@@ -201,7 +201,7 @@ pub async fn run(
     };
     edge::serve(listener, serve_config, router, leave).await.map_err(ServeError::Io)?;
     if let Some(notifier) = notifier {
-        notifier.drain(grace / 4).await;
+        notifier.drain(grace / 8).await;
     }
     store.close().await;
     tracing::info!("gone");

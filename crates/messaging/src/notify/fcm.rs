@@ -20,6 +20,8 @@ const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const ASSERTION: Duration = Duration::from_secs(3600);
 /// An access token is renewed so long before its end, or at half its life where that is short.
 const EARLY: Duration = Duration::from_secs(300);
+/// After a failure, those who waited for the same token do not ask once more each.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The channel that the app makes for these notifications (docs/notifications.md).
 pub(super) const CHANNEL: &str = "rented_notifications";
 /// What FCM takes of a message, its token apart.
@@ -31,12 +33,13 @@ pub(super) struct Fcm {
     client: Client,
     send_url: String,
     clock: Clock,
-    /// Held while a token is fetched: one request for all who wait.
+    /// Held while a token is fetched: one request for all who wait, and one failure too.
     access: Mutex<Option<Access>>,
 }
 
 struct Access {
-    token: String,
+    /// Or why there is none.
+    token: Result<String, Answer>,
     renew_at: Instant,
 }
 
@@ -125,10 +128,12 @@ impl Fcm {
     async fn access_token(&self) -> Result<String, Answer> {
         let mut access = self.access.lock().await;
         if let Some(access) = access.as_ref().filter(|access| Instant::now() < access.renew_at) {
-            return Ok(access.token.clone());
+            return access.token.clone();
         }
-        let fetched = self.fetch_token().await?;
-        Ok(access.insert(fetched).token.clone())
+        let fetched = self.fetch_token().await;
+        let fetched = fetched
+            .unwrap_or_else(|answer| Access { token: Err(answer), renew_at: Instant::now() + ASK_AGAIN });
+        access.insert(fetched).token.clone()
     }
 
     async fn fetch_token(&self) -> Result<Access, Answer> {
@@ -157,13 +162,16 @@ impl Fcm {
         match by_status(response.status(), response.headers()) {
             Some(Answer::Sent) => {}
             Some(answer) => return Err(answer),
-            None => return Err(Answer::Rejected("the service account is refused")),
+            // Until somebody sets it right; pushes of the last minutes go out then.
+            None => {
+                return Err(Answer::Retry { after: None, reason: "the service account is refused" });
+            }
         }
         let answer: TokenAnswer = serde_json::from_slice(&read(response).await)
             .map_err(|_| Answer::Retry { after: None, reason: "no access token in the answer" })?;
         let life = Duration::from_secs(answer.expires_in);
         let renew_after = life.saturating_sub(EARLY).max(life / 2);
-        Ok(Access { token: answer.access_token, renew_at: asked + renew_after })
+        Ok(Access { token: Ok(answer.access_token), renew_at: asked + renew_after })
     }
 }
 

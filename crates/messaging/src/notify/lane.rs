@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    REQUEST_TIMEOUT,
     message::Push,
     provider::{Answer, Provider},
 };
@@ -41,6 +42,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const FAILURES: u32 = 8;
 /// For this long.
 const REST: Duration = Duration::from_secs(5);
+/// The longest that all wait because one was told to: the limit may have been that one device's.
+const MAX_REST: Duration = Duration::from_secs(60);
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -191,7 +194,7 @@ impl Inner {
                 // Another answer may have asked for more time meanwhile.
                 continue;
             }
-            let _gate = self.provider.gate(&job.device).await;
+            let gate = self.provider.gate(&job.device).await;
             let Ok(permit) = self.at_once.acquire().await else { return PushOutcome::GaveUp };
             if Instant::now() >= job.deadline {
                 return PushOutcome::GaveUp;
@@ -199,8 +202,11 @@ impl Inner {
             if tries > 0 && !self.is_still_unread(job).await {
                 return PushOutcome::Withdrawn;
             }
-            let answer = self.provider.send(&job.device, &job.push).await;
-            drop((permit, _gate));
+            // It may wait for more than its own request: an access token that does not come.
+            let sending = self.provider.send(&job.device, &job.push);
+            let answer = tokio::time::timeout_at(job.deadline + REQUEST_TIMEOUT, sending).await;
+            let answer = answer.unwrap_or(Answer::Retry { after: None, reason: "timed out" });
+            drop((permit, gate));
             tries += 1;
             match answer {
                 Answer::Sent => {
@@ -241,6 +247,7 @@ impl Inner {
             return;
         }
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let after = after.map(|after| after.min(MAX_REST));
         let rest = after.or_else(|| failures.is_multiple_of(FAILURES).then_some(REST));
         if let Some(rest) = rest {
             let mut paused_until = self.paused_until.lock();

@@ -69,7 +69,7 @@ pub(super) struct Times {
     pub(super) fold: Duration,
     /// A push that is under way for longer is nobody's any more.
     pub(super) lapse: Duration,
-    /// When to look again while one is under way.
+    /// When to look again, at the soonest, while one is under way.
     pub(super) look_again: Duration,
 }
 
@@ -88,8 +88,9 @@ pub(super) fn decide(subject: &Subject, times: &Times, now: Timestamp) -> Verdic
     if let Some((_, reason)) = hindrances.into_iter().find(|(hinders, _)| *hinders) {
         return Verdict::Not(reason);
     }
-    if subject.claimed_at.is_some_and(|since| now.since(since) < times.lapse) {
-        return Verdict::Wait(times.look_again);
+    if let Some(age) = subject.claimed_at.map(|since| now.since(since)).filter(|age| *age < times.lapse) {
+        // Most are settled at once; one whose push service is away is not asked about every second.
+        return Verdict::Wait(age.max(times.look_again).min(times.lapse - age));
     }
     // A clock that stands behind must not make anybody wait for longer than that.
     let waited = subject.pushed_at.map_or(times.fold, |at| now.since(at));
@@ -151,7 +152,9 @@ mod tests {
                 Subject { pushed_at: Some(NOW.plus(second(60))), ..PLAIN },
                 Wait(second(3)),
             ),
-            ("under way", Subject { claimed_at: before(89), ..PLAIN }, Wait(second(1))),
+            ("just under way", Subject { claimed_at: before(0), ..PLAIN }, Wait(second(1))),
+            ("under way for long", Subject { claimed_at: before(20), ..PLAIN }, Wait(second(20))),
+            ("soon over", Subject { claimed_at: before(80), ..PLAIN }, Wait(second(10))),
             ("left by a dead node", Subject { claimed_at: before(90), ..PLAIN }, Push(7)),
         ] {
             assert_eq!(decide(&subject, &TIMES, NOW), expected, "{name}");
@@ -190,7 +193,7 @@ mod tests {
         #[test]
         fn waiting_ends(subject in subjects()) {
             if let Verdict::Wait(rest) = decide(&subject, &TIMES, NOW) {
-                prop_assert!(rest > Duration::ZERO && rest <= TIMES.fold.max(TIMES.look_again));
+                prop_assert!(rest > Duration::ZERO && rest <= TIMES.lapse);
                 let later = NOW.plus(TIMES.lapse + TIMES.fold);
                 prop_assert_eq!(decide(&subject, &TIMES, later), Verdict::Push(subject.unread_seq.unwrap()));
             }

@@ -294,6 +294,23 @@ async fn addresses_of_this_network_are_never_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_service_that_hangs_does_not_hold_up_another() {
+    let service = PushService::start().await;
+    let world = service.world(TestDatabase::new(Backend::Sqlite).await.unwrap(), "true").await;
+    world.fcm.hang_at_the_door(true);
+    // More than FCM has places to send at once.
+    for user in 100..140 {
+        world.register(user, &format!("token-{user}"), "android").await;
+        world.send(ANNA, user, "hello").await;
+    }
+    world.register(BEN, "ben", "android").await;
+    world.register(BEN, &Browser::new().subscription(&service.endpoint("ben")), "web").await;
+    world.send(ANNA, BEN, "hello").await;
+    service.wait_for("ben", 1).await;
+    assert!(world.fcm.sends().is_empty(), "all of FCM's still wait");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_subscription_is_refused_and_without_web_push_there_is_no_key() {
     let world = World::new(TestDatabase::new(Backend::Sqlite).await.unwrap()).await;
     let body = json!({"token": r#"{"endpoint":"https://push.example.test/x"}"#, "device_type": "web"});
