@@ -150,6 +150,39 @@ if (!process.env.CHROMIUM) {
       await narrow.context().close();
     });
 
+    it('a locked phone gets pushes: one notification that is updated, and opening it catches up', async () => {
+      const page = await browser.open(service.url);
+      const [renter, owner] = [new Phone(page, 'renter'), new Phone(page, 'owner')];
+      await Promise.all([renter.online(), owner.online()]);
+      await page.getByTestId('lock-owner').click();
+      await owner.all.locator('[data-testid="lock-screen"][data-reachable="true"]').waitFor();
+      const first = `Is it waterproof? ${MARK}`;
+      await renter.askAbout(3, first);
+      const notification = owner.get('notification').filter({ hasText: MARK });
+      await notification.filter({ hasText: first }).waitFor({ timeout: 15_000 });
+      assert.match(await notification.innerText(), /^Nadia Benali\n/);
+      const badge = Number(await owner.get('lock-badge').innerText());
+      assert.ok(badge >= 1);
+      await keepScreenshot(page, 'locked-with-a-notification');
+      await renter.untilTick(first, 'sent');
+      for (const text of ['And light?', 'And in stock?']) await renter.send(`${text} ${MARK}`);
+      await owner.get('notification').filter({ hasText: `Nadia Benali (3)` }).waitFor({ timeout: 15_000 });
+      assert.equal(await notification.count(), 1, 'one notification, updated');
+      assert.match(await notification.innerText(), /And in stock\?/);
+      assert.equal(await notification.getAttribute('data-times'), '2', 'three messages, two pushes');
+      assert.equal(Number(await owner.get('lock-badge').innerText()), badge + 2);
+      await keepScreenshot(page, 'locked-with-an-update');
+
+      await notification.click();
+      await owner.online();
+      await owner.message('And in stock?').waitFor();
+      await renter.untilTick('And in stock?', 'read');
+      await owner.get('lock-screen').waitFor({ state: 'hidden' });
+      await owner.send(`Yes, three times. ${MARK}`);
+      await renter.message('Yes, three times.').waitFor();
+      await page.context().close();
+    });
+
     it('the service is killed and comes back: a banner, no message lost, none twice', async () => {
       const page = await browser.open(service.url);
       const [renter, owner] = [new Phone(page, 'renter'), new Phone(page, 'owner')];

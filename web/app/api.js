@@ -95,6 +95,14 @@ export class Api {
     return (await this.#call("GET", since === undefined ? "/api/sync" : `/api/sync?since=${since}&limit=500`)).data;
   }
 
+  async registerDevice(token) {
+    await this.#call("POST", "/api/devices", { token, device_type: "android", app_version: "demo" });
+  }
+
+  async forgetDevice(token) {
+    await this.#call("DELETE", "/api/devices", { token });
+  }
+
   async upload(file) {
     const form = new FormData();
     form.append("file", file, file.name || "picture");

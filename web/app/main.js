@@ -4,7 +4,8 @@
 //
 // Browser tests hold on to these `data-testid`s:
 //   phone-renter, phone-owner (data-connection=connecting|online|waiting|paused|closed)
-//   switch-renter, switch-owner, flight-renter, flight-owner
+//   switch-renter, switch-owner, flight-renter, flight-owner, lock-renter, lock-owner
+//   lock-screen (data-reachable), lock-badge, notification (data-tag, data-conversation-id, data-times), unlock
 //   tab-chats, tab-explore, total-badge, banner (data-kind=away|paused|back), toast, back, sheet
 //   conversation (data-conversation-id, data-product-id), badge, conversation-more, archive-row,
 //   open-search, product (data-product-id), message-owner
@@ -64,9 +65,9 @@ function stage(phones) {
   return h("main", { class: "stage" }, switcher, columns[0], wire, columns[1]);
 }
 
-/** Who this phone belongs to, and its flight mode. */
-function caption({ session, role }) {
-  return h("div", { class: "caption" }, avatar(session.me, "m"), h("span", { class: "lines" }, h("strong", {}, session.me.name), h("span", { class: "muted" }, role === "renter" ? "wants to rent" : "owns the listings")), flightSwitch(session, role));
+/** Who this phone belongs to, its lock and its flight mode. */
+function caption({ session, role, lock }) {
+  return h("div", { class: "caption" }, avatar(session.me, "m"), h("span", { class: "lines" }, h("strong", {}, session.me.name), h("span", { class: "muted" }, role === "renter" ? "wants to rent" : "owns the listings")), lock.switch(), flightSwitch(session, role));
 }
 
 function flightSwitch(session, role, suffix = "") {
@@ -95,7 +96,7 @@ function phoneSwitch(phones, columns) {
     return h("button", { type: "button", data: { role }, testid: `switch-${role}`, onclick: () => choose(role) }, avatar(session.me, "xs"), h("span", {}, session.me.name.split(" ")[0]), badge);
   });
   choose("renter");
-  const flights = phones.map(({ session, role }) => h("span", { class: "switch-flight", data: { role } }, flightSwitch(session, role, "-narrow")));
+  const flights = phones.map(({ session, role, lock }) => h("span", { class: "switch-flight", data: { role } }, lock.switch("-narrow"), flightSwitch(session, role, "-narrow")));
   return h("nav", { class: "switch", "aria-label": "Which phone to show" }, ...buttons, ...flights);
 }
 

@@ -3,6 +3,7 @@
 
 import { fill, h, icon } from "./dom.js";
 import { clockTime, count } from "./format.js";
+import { Lock } from "./lock.js";
 import { ChatScreen } from "./screens/chat.js";
 import { ExploreScreen } from "./screens/explore.js";
 import { ListScreen } from "./screens/list.js";
@@ -22,6 +23,8 @@ export class Phone {
     this.peer = peer;
     this.products = products;
     this.#build();
+    this.lock = new Lock(this);
+    this.screen.append(this.lock.element);
     for (const type of ["unread", "list", "connection"]) session.addEventListener(type, () => this.#refresh());
     session.addEventListener("gone", ({ detail }) => this.#leave(detail.conversationId));
     session.addEventListener("notice", ({ detail }) => this.toast(detail.text));

@@ -17,6 +17,7 @@ const PAGE = 40;
  */
 export class Session extends EventTarget {
   isReady = false;
+  #isLocked = false;
   #threads = new Map();
   #missing = new Set();
   #toRead = new Map();
@@ -48,7 +49,13 @@ export class Session extends EventTarget {
   /** Flight mode: on, nothing leaves this phone and nothing reaches it. */
   setGrounded(grounded) {
     this.api.grounded = grounded;
-    this.live.setPaused(grounded);
+    this.live.setPaused(grounded || this.#isLocked);
+  }
+
+  /** Locked, the phone has no line: it hears by push alone. */
+  setLocked(locked) {
+    this.#isLocked = locked;
+    this.live.setPaused(locked || this.api.grounded);
   }
 
   // ---- features ----

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod outbound;
 pub mod quiet_hours;
 pub mod server;
 pub mod shared;

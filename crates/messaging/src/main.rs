@@ -162,9 +162,13 @@ async fn serve_demo() -> Result<(), ServeError> {
         return Err(ConfigError::new("NODE_ENV", "is production, where the demo must not run.").into());
     }
     variables.insert("MAIN_API_URL".into(), main_api.base_url().into());
+    let push_service = demo::start_push_service().await.map_err(ServeError::Io)?;
+    for (name, value) in push_service.variables() {
+        variables.insert(name.into(), value.into());
+    }
     let config = Config::from_env(variables)?;
     let port = config.server.port;
-    let page = demo::router(main_api.page_config());
+    let page = demo::router(main_api.page_config()).merge(push_service.router());
     eprintln!("\n  Rented Messaging, demo: open http://localhost:{port}/ in a browser.\n");
     serve(config, page).await
 }

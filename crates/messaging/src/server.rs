@@ -24,7 +24,10 @@ use crate::{
     http::{self, AppState, MetricsAccess, RequestLimits, ServiceKeys},
     identity::{Contacts, Directory, Identity, MainApi, cache_key, shared_cache_key},
     limits::Limits,
-    notify::email::{self, Emails, Unsubscriptions},
+    notify::{
+        Notifier, Parts,
+        email::{self, Emails, Unsubscriptions},
+    },
     shared::Redis,
     socket::Socket,
     storage::{OpenError, Store, StoreOptions},
@@ -185,6 +188,7 @@ pub async fn run(
         settings,
     );
     let webhooks = Webhooks::start(&chat, &config.webhooks, &clock)?;
+    let notifier = start_notifier(&config, &chat, redis.as_ref(), &clock).await?;
     let socket = Socket::start(chat.clone(), identity.clone(), clock.clone());
     let edge = Edge::new(edge_config(&config)?, socket);
     let is_leaving = Arc::new(AtomicBool::new(false));
@@ -227,12 +231,35 @@ pub async fn run(
     };
     edge::serve(listener, serve_config, router, leave).await.map_err(ServeError::Io)?;
     webhooks.stop(grace / 4).await;
+    if let Some(notifier) = notifier {
+        notifier.drain(grace / 8).await;
+    }
     if let Some(emails) = emails {
         emails.stop(grace / 4).await;
     }
     store.close().await;
     tracing::info!("gone");
     Ok(())
+}
+
+async fn start_notifier(
+    config: &Config,
+    chat: &Chat,
+    redis: Option<&Redis>,
+    clock: &Clock,
+) -> Result<Option<Notifier>, ServeError> {
+    let parts = Parts {
+        store: chat.store().clone(),
+        directory: chat.directory().clone(),
+        hub: Arc::clone(chat.hub()),
+        redis: redis.cloned(),
+        clock: clock.clone(),
+    };
+    let notifier = Notifier::start(&config.push, parts).await.map_err(ServeError::Io)?;
+    if let Some(notifier) = &notifier {
+        chat.notify_through(notifier.clone());
+    }
+    Ok(notifier)
 }
 
 /// How long the start waits for Redis: the service starts without it too, and then says so.

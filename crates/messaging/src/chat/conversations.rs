@@ -81,7 +81,11 @@ impl Chat {
     /// it back with only what is new. It stays muted if it was.
     pub async fn delete_conversation(&self, caller: &Caller, id: ConversationId) -> Result<()> {
         self.change_flags(caller.user_id, id, |flags| Flags { is_hidden: true, is_archived: false, ..flags })
-            .await
+            .await?;
+        if let Some(notifier) = self.notifier() {
+            notifier.read(caller.user_id, id);
+        }
+        Ok(())
     }
 
     async fn change_flags(

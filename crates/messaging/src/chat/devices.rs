@@ -7,6 +7,8 @@ use crate::{
     clock::Timestamp,
     errors::Result,
     identity::Caller,
+    notify::Subscription,
+    outbound::Reach,
     storage::devices::{DeviceRow, KnownDevice, NewDevice},
 };
 
@@ -65,6 +67,15 @@ impl RegisterDevice {
                 None
             }
         };
+        if let (Some(token), Some("web")) = (&token, device_type)
+            && token.starts_with('{')
+            && Subscription::parse(token, Reach::Any).is_none()
+        {
+            fields.refuse(
+                "token",
+                "The token field must be a push subscription with endpoint, keys.p256dh and keys.auth.",
+            );
+        }
         let device_id = name(&mut fields, "device_id", MAX_NAME);
         let app_version = name(&mut fields, "app_version", MAX_NAME);
         let device = token
@@ -122,6 +133,9 @@ impl Chat {
         request: &RegisterDevice,
     ) -> Result<(DeviceView, bool)> {
         let (row, is_new) = self.inner.store.register_device(caller.user_id, &request.0).await?;
+        if let Some(notifier) = self.notifier() {
+            notifier.devices_changed(caller.user_id);
+        }
         Ok((row.into(), is_new))
     }
 

@@ -85,6 +85,8 @@ impl Chat {
         self.inner.limits.take(user, Kind::Messages).await?;
         let (store, released) = (self.inner.store.clone(), Arc::new(OnceLock::new()));
         let file = Arc::clone(&released);
+        let reader = Arc::new(OnceLock::new());
+        let other = Arc::clone(&reader);
         self.carry_out(async move {
             store
                 .change_message(id, |subject| {
@@ -92,11 +94,16 @@ impl Chat {
                         // Tried again it is the same one.
                         let _ = file.set(attachment);
                     }
+                    let _ = other.set((subject.participants.other(user), subject.message.conversation_id));
                     deleted(subject, user)
                 })
                 .await
         })
         .await?;
+        // What was pushed of it is to go, and the badge counts it no more.
+        if let (Some(notifier), Some((Some(reader), conversation))) = (self.notifier(), reader.get()) {
+            notifier.read(*reader, *conversation);
+        }
         if let Some(attachment) = released.get() {
             self.release_file(*attachment).await;
         }

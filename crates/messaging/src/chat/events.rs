@@ -18,6 +18,7 @@ use crate::{
     errors::Result,
     ids::{ConversationId, MessageId, UserId},
     metrics,
+    notify::Stored,
     storage::{
         batch::Sent,
         log::{Entry, EventKind, LogPage},
@@ -83,6 +84,7 @@ impl Chat {
             })
             .collect();
         self.inner.indexing.note_sent(&rows);
+        self.notify_of(&committed);
         let sequences: HashMap<MessageId, (i64, UserId)> =
             rows.iter().map(|row| (row.id, (row.seq, row.sender_id))).collect();
         let rendered: Rendered =
@@ -105,6 +107,26 @@ impl Chat {
             self.deliver(user, &stored, change.conversation_id);
         }
         committed.answer(&rendered);
+    }
+
+    /// Says what was stored to whoever notifies people. Never waits.
+    fn notify_of(&self, committed: &Committed) {
+        let Some(notifier) = self.notifier() else { return };
+        let committed_at = std::time::Instant::now();
+        let sends = committed.applied.sends.iter();
+        notifier.stored(
+            sends
+                .filter_map(|sent| match sent {
+                    Ok(Sent::New { message, recipient_id, .. }) => Some(Stored {
+                        conversation: message.conversation_id,
+                        recipient: *recipient_id,
+                        seq: message.seq,
+                        committed_at,
+                    }),
+                    _ => None,
+                })
+                .collect(),
+        );
     }
 
     /// Hands a stored event to a user's connections here, with what follows from it.

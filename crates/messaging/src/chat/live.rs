@@ -237,6 +237,9 @@ impl Chat {
         let was_here = self.inner.hub.unsubscribe(user, connection).is_some();
         if was_here {
             self.inner.bus.detach(user);
+            if let Some(notifier) = self.notifier() {
+                notifier.left(user);
+            }
         }
         was_here
     }
@@ -245,6 +248,9 @@ impl Chat {
     pub async fn join_conversation(&self, user: UserId, connection: u64, id: ConversationId) -> Result<()> {
         self.visible_conversation(user, id).await?;
         if self.inner.hub.join(user, connection, id) {
+            if let Some(notifier) = self.notifier() {
+                notifier.joined(user, id).await;
+            }
             Ok(())
         } else {
             Err(Error::Conflict("Too many conversations are joined; leave one first.".into()))
@@ -255,6 +261,9 @@ impl Chat {
     /// joined is fine.
     pub fn leave_conversation(&self, user: UserId, connection: u64, id: ConversationId) {
         self.inner.hub.leave(user, connection, id);
+        if let Some(notifier) = self.notifier() {
+            notifier.left(user);
+        }
     }
 
     /// Sets what a connection says of its user's presence.

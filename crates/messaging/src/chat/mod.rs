@@ -50,6 +50,7 @@ use crate::{
     identity::Directory,
     ids::{ConversationId, UserId},
     limits::Limits,
+    notify::Notifier,
     shared::Redis,
     storage::Store,
 };
@@ -99,7 +100,7 @@ pub struct Chat {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    hub: Hub,
+    hub: Arc<Hub>,
     bus: Bus,
     redis: Option<Redis>,
     directory: Directory,
@@ -125,6 +126,8 @@ struct Inner {
     typing: typing::Typing,
     /// Told that there is work for `jobs`.
     has_jobs: Arc<Notify>,
+    /// Set where somebody is to be notified at all.
+    notifier: OnceLock<Notifier>,
 }
 
 impl Chat {
@@ -159,7 +162,7 @@ impl Chat {
                 behind: Arc::default(),
                 heads: live::Heads::start(store.clone()),
                 pages: pages::Pages::default(),
-                hub: Hub::default(),
+                hub: Arc::default(),
                 directory,
                 limits,
                 files,
@@ -174,6 +177,7 @@ impl Chat {
                 redis,
                 typing: typing::Typing::default(),
                 has_jobs: Arc::default(),
+                notifier: OnceLock::new(),
                 store,
                 settings,
             }),
@@ -217,7 +221,17 @@ impl Chat {
     }
 
     /// The local connections.
-    pub fn hub(&self) -> &Hub {
+    pub fn hub(&self) -> &Arc<Hub> {
         &self.inner.hub
+    }
+
+    /// Tells this notifier from now on what is stored and read; only the first one counts.
+    pub fn notify_through(&self, notifier: Notifier) {
+        let _ = self.inner.notifier.set(notifier);
+    }
+
+    /// Who notifies people, if anybody does.
+    pub fn notifier(&self) -> Option<&Notifier> {
+        self.inner.notifier.get()
     }
 }

@@ -34,6 +34,9 @@ impl Chat {
     pub async fn mark_read(&self, user: UserId, mark: MarkRead) -> Result<ReadAnswer> {
         self.inner.limits.take(user, Kind::Reads).await?;
         let message_ids = self.receipt(user, mark, ReceiptKind::Read).await?;
+        if let Some(notifier) = self.notifier().filter(|_| !message_ids.1.is_empty()) {
+            notifier.read(user, message_ids.0);
+        }
         Ok(ReadAnswer {
             conversation_id: message_ids.0,
             count: message_ids.1.len(),

@@ -5,6 +5,7 @@
 
 mod example;
 mod groups;
+mod push;
 mod reader;
 mod secret;
 mod values;
@@ -18,6 +19,7 @@ pub use groups::{
     Cors, Database, Email, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages,
     Metrics, Redis, Server, Service, Tls, Uploads,
 };
+pub use push::{ApnsAccount, FcmAccount, Push, VapidAccount, signing_key};
 pub use reader::ConfigError;
 pub use secret::Secret;
 pub use values::{DatabaseUrl, Encryption, Origins, RedisTopology, RedisUrl, SmtpUrl, TrustedProxies};
@@ -59,6 +61,8 @@ pub struct Config {
     pub live: Live,
     /// E-mail about unread messages, where it is configured.
     pub email: Option<Email>,
+    /// Push notifications.
+    pub push: Push,
     /// Logs.
     pub log: Log,
     /// Metrics.
@@ -116,6 +120,7 @@ impl Config {
             limits: groups::read_limits(&mut reader)?,
             webhooks: Webhooks::read(&mut reader, environment)?,
             live: Live::read(&mut reader)?,
+            push: Push::read(&mut reader)?,
             log: Log::read(&mut reader, environment)?,
             metrics: Metrics::read(&mut reader)?,
             settings: reader.into_settings(),

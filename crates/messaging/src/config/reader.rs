@@ -114,6 +114,16 @@ impl Reader {
         Ok((limit > 0).then_some(limit))
     }
 
+    /// A switch of a variable with a default.
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, ConfigError> {
+        let flag = self.parse(name, |value| match value.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(format!("must be true or false, not {}.", quoted(value))),
+        })?;
+        Ok(flag.expect("the table has its default"))
+    }
+
     /// A duration written in milliseconds: at least one, at most an hour.
     pub(super) fn millis(&mut self, name: &'static str) -> Result<Duration, ConfigError> {
         self.number(name, 1..=3_600_000).map(Duration::from_millis)

@@ -60,6 +60,8 @@ pub enum Section {
     Live,
     /// E-mail about unread messages.
     Email,
+    /// Push notifications.
+    Push,
     /// Logs and metrics.
     Watching,
 }
@@ -81,6 +83,7 @@ impl Section {
             Self::Webhooks => "Webhooks: signed events for the main API",
             Self::Live => "Live connections",
             Self::Email => "E-mail about unread messages (docs/email.md)",
+            Self::Push => "Push notifications",
             Self::Watching => "Logs and metrics",
         }
     }
@@ -448,6 +451,63 @@ pub static VARIABLES: &[Variable] = &[
         "APP_URL",
         "'https://app.example.test/conversations/{conversation_id}'",
         "Where the app shows a conversation, for the links in mails.",
+    ),
+    secret(
+        Section::Push,
+        "FCM_SERVICE_ACCOUNT",
+        "/etc/rented-messaging/firebase.json",
+        "The service account of Firebase: its JSON or the path of its file. With it, Android, iOS and web devices are pushed through FCM.",
+    ),
+    preset(
+        Section::Push,
+        "FCM_BASE_URL",
+        "https://fcm.googleapis.com",
+        "Where FCM is; where its access tokens come from is in the service account.",
+    ),
+    secret(
+        Section::Push,
+        "APNS_KEY",
+        "/etc/rented-messaging/apns.p8",
+        "The key of Apple's push service: PEM text (line breaks may be written \\n) or the path of the .p8 file. With it, iOS devices that FCM does not serve are pushed directly.",
+    ),
+    optional(Section::Push, "APNS_KEY_ID", "ABC123DEFG", "The id of APNS_KEY."),
+    optional(Section::Push, "APNS_TEAM_ID", "DEF123GHIJ", "The team that APNS_KEY belongs to."),
+    optional(Section::Push, "APNS_TOPIC", "test.example.app", "The bundle id of the iOS app."),
+    preset(
+        Section::Push,
+        "APNS_BASE_URL",
+        "https://api.push.apple.com",
+        "Where Apple's push service is; HTTP/2, also where it is http:.",
+    ),
+    optional(
+        Section::Push,
+        "VAPID_SUBJECT",
+        "mailto:operator@example.test",
+        "Whom a browser's push service may write to, mailto: or https:. With it, browsers are pushed by Web Push.",
+    ),
+    secret(
+        Section::Push,
+        "VAPID_PRIVATE_KEY",
+        "",
+        "The P-256 private key of Web Push, 32 bytes in base64url. Without it, one is made once and kept in the database.",
+    ),
+    preset(
+        Section::Push,
+        "WEB_PUSH_ALLOW_PRIVATE",
+        "false",
+        "Whether the addresses that browsers name may be private ones, and http: for trials. They come from users: false wherever others can reach the service.",
+    ),
+    preset(
+        Section::Push,
+        "PUSH_FOLD",
+        "3",
+        "Seconds in which further messages of a conversation become one update of its notification.",
+    ),
+    preset(
+        Section::Push,
+        "PUSH_SWEEP_AFTER",
+        "15",
+        "Seconds after which a message whose node died before it was pushed is pushed by another; more than DB_TIMEOUT.",
     ),
     optional(
         Section::Watching,

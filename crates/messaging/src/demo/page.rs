@@ -97,6 +97,7 @@ const ASSETS: &[Asset] = &[
     asset!("app/inbox.js" as SCRIPT),
     asset!("app/journal.js" as SCRIPT),
     asset!("app/live.js" as SCRIPT),
+    asset!("app/lock.js" as SCRIPT),
     asset!("app/main.js" as SCRIPT),
     asset!("app/outbox.js" as SCRIPT),
     asset!("app/parts.js" as SCRIPT),

@@ -19,7 +19,7 @@ use crate::{
     },
     content::Highlight,
     delivery::hub::Status,
-    http::answers::{ForgetAnswer, HealthAnswer, SyncAnswer, TokenAnswer, UnreadCount},
+    http::answers::{ForgetAnswer, HealthAnswer, SyncAnswer, TokenAnswer, UnreadCount, VapidKeyAnswer},
 };
 
 /// The groups, in the order in which they are shown.
@@ -307,6 +307,11 @@ fn notifications(schemas: &mut Schemas) -> Vec<Operation> {
             .describe("What is not named stays as it is.")
             .optional_body(requests::put_preferences(), preferences.clone())
             .ok_with::<PreferencesView>(schemas, preferences),
+        Operation::new("get_vapid_key", "Notifications", "What a browser subscribes to Web Push with")
+            .access(Access::Open)
+            .describe("For `applicationServerKey` of `PushManager.subscribe`. The subscription, as JSON text, is the `token` of a `web` device.")
+            .ok_with::<VapidKeyAnswer<'_>>(schemas, json!({"public_key": "BOr3…"}))
+            .refused(&["NOT_FOUND"]),
     ]);
     for (id, summary, description) in [
         (

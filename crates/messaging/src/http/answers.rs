@@ -91,6 +91,13 @@ pub struct RefreshAnswer {
     pub is_stored: bool,
 }
 
+/// What a browser subscribes to Web Push with.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VapidKeyAnswer<'a> {
+    /// An uncompressed point of P-256 in base64url, for `applicationServerKey`.
+    pub public_key: &'a str,
+}
+
 /// The process lives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct HealthAnswer {

@@ -90,6 +90,7 @@ async fn look(state: &AppState) -> Snapshot {
         live: state.edge.stats(),
         users: state.chat.hub().count_users(),
         queued: state.chat.queued(),
+        pushes: state.chat.notifier().map(crate::notify::Notifier::depths).unwrap_or_default(),
         pool: state.chat.store().connections(),
         webhooks: state.chat.store().outbox().map(|outbox| outbox.depth()).unwrap_or_default(),
         dependencies: [("database", database), ("main_api", main_api), ("redis", health::redis(state))]

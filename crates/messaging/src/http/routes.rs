@@ -80,6 +80,7 @@ routes! {
         post users::register_device as "register_fcm_token",
         delete users::forget_device as "forget_fcm_token";
     "/api/notifications/preferences" => get users::get_preferences, put users::put_preferences;
+    "/api/notifications/vapid-key" => get users::get_vapid_key;
 
     "/internal/webhooks/dead" => get internal_webhooks::list_dead_webhooks;
     "/internal/webhooks/dead/replay" => post internal_webhooks::replay_webhooks;

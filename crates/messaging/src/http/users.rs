@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 
 use super::{
     AppState,
-    answers::ForgetAnswer,
+    answers::{ForgetAnswer, VapidKeyAnswer},
     auth::Authenticated,
     body::JsonText,
     envelope::Success,
@@ -97,6 +97,13 @@ pub(super) async fn get_preferences(
 ) -> Result<Response, Error> {
     let preferences = state.chat.get_preferences(&caller).await?;
     Ok(Success::ok(preferences).at(state.clock.now()))
+}
+
+/// `GET /api/notifications/vapid-key`
+pub(super) async fn get_vapid_key(State(state): State<AppState>) -> Result<Response, Error> {
+    let key = state.chat.notifier().and_then(crate::notify::Notifier::vapid_key);
+    let public_key = key.ok_or_else(|| Error::NotFound("Web Push is not switched on here.".into()))?;
+    Ok(Success::ok(VapidKeyAnswer { public_key }).at(state.clock.now()))
 }
 
 /// `PUT /api/notifications/preferences {push?, email?, quiet_hours?, …}`

@@ -174,6 +174,7 @@ impl MainApi {
             .user_agent(concat!("rented-messaging/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
+            .http1_only()
             .no_proxy()
             .timeout(settings.timeout)
             .connect_timeout(settings.timeout)

@@ -44,6 +44,10 @@ const BATCH_SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.
 const TYPES: [&str; 5] = ["text", "image", "file", "system", "offer"];
 const OUTCOMES: [&str; 4] = ["stored", "replayed", "refused", "failed"];
 const WEBHOOK_OUTCOMES: [&str; 4] = ["delivered", "failed", "dead", "dropped"];
+/// Push services, as `notify` calls them.
+const PUSH_SERVICES: [&str; 3] = ["fcm", "apns", "web_push"];
+const PUSH_OUTCOMES: [&str; 7] =
+    ["sent", "dead_token", "rejected", "gave_up", "dropped", "withdrawn", "retried"];
 const ANSWERS: [&str; 8] =
     ["ok", "refused", "server_error", "redirected", "timed_out", "unreachable", "busy", "unusable"];
 
@@ -62,6 +66,25 @@ enum Outcome {
     Replayed,
     Refused,
     Failed,
+}
+
+/// What a push to one device came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// The push service took it.
+    Sent,
+    /// There is no such device any more; it was forgotten.
+    DeadToken,
+    /// The push service will not take it.
+    Rejected,
+    /// It failed too often, or for too long.
+    GaveUp,
+    /// Too many waited for this push service.
+    Dropped,
+    /// It was read before it could be sent.
+    Withdrawn,
+    /// It failed and is tried again; counted besides what becomes of it.
+    Retried,
 }
 
 /// Where a token was found (see `identity`).
@@ -127,6 +150,8 @@ pub struct Metrics {
     drift_repairs: Counter,
     webhooks: Grid<{ WebhookEvent::ALL.len() }, { WEBHOOK_OUTCOMES.len() }>,
     emails: Counters<{ EMAILS.len() }>,
+    notifications: Grid<{ PUSH_SERVICES.len() }, { PUSH_OUTCOMES.len() }>,
+    notification_seconds: Histogram,
 }
 
 impl Metrics {
@@ -252,6 +277,20 @@ impl Metrics {
                 "Mails about unread messages by what an attempt to send them came to",
                 "outcome",
                 EMAILS,
+            ),
+            notifications: Grid::new(
+                all,
+                "messaging_notifications",
+                "Pushes to one device by what became of them",
+                ["provider", "outcome"],
+                PUSH_SERVICES,
+                PUSH_OUTCOMES,
+            ),
+            notification_seconds: histogram(
+                all,
+                "messaging_notification_seconds",
+                "From a message's commit until a push service took the push, of those not put off by a burst",
+                &SECONDS,
             ),
             registry,
         }
@@ -383,6 +422,18 @@ impl Metrics {
         self.emails.add(outcome as usize, 1);
     }
 
+    /// A push to one device came to something.
+    pub fn pushed(&self, service: &str, outcome: PushOutcome) {
+        if let Some(place) = PUSH_SERVICES.iter().position(|name| *name == service) {
+            self.notifications.add(place, outcome as usize, 1);
+        }
+    }
+
+    /// A push was taken so long after its message was committed.
+    pub fn push_sent(&self, after: Duration) {
+        self.notification_seconds.observe(after.as_secs_f64());
+    }
+
     /// Everything in the Prometheus text format: what was counted, how things stand, and the process.
     pub fn exposition(&self, snapshot: &Snapshot) -> Result<String> {
         let mut text = String::new();
@@ -424,6 +475,17 @@ mod tests {
             (EmailOutcome::GivenUp, "given_up"),
         ] {
             assert_eq!(EMAILS[outcome as usize], name);
+        }
+        for (outcome, name) in [
+            (PushOutcome::Sent, "sent"),
+            (PushOutcome::DeadToken, "dead_token"),
+            (PushOutcome::Rejected, "rejected"),
+            (PushOutcome::GaveUp, "gave_up"),
+            (PushOutcome::Dropped, "dropped"),
+            (PushOutcome::Withdrawn, "withdrawn"),
+            (PushOutcome::Retried, "retried"),
+        ] {
+            assert_eq!(PUSH_OUTCOMES[outcome as usize], name);
         }
     }
 

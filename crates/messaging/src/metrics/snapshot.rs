@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub users: usize,
     /// Messages and marks that wait for a writer.
     pub queued: usize,
+    /// Pushes that wait or are being sent, by push service.
+    pub pushes: Vec<(&'static str, usize)>,
     /// Database connections in use and idle.
     pub pool: (u32, u32),
     /// Webhooks that wait, and those that were given up.
@@ -51,6 +53,16 @@ impl Snapshot {
         let queued = Gauge::<f64, AtomicU64>::default();
         queued.set(to_f64(self.queued as u64));
         registry.register("messaging_queue_depth", "Messages and marks that wait for a writer", queued);
+        let pushes = Gauges::default();
+        for service in super::PUSH_SERVICES {
+            let depth = self.pushes.iter().find(|(name, _)| *name == service).map_or(0, |(_, depth)| *depth);
+            pushes.get_or_create(&vec![("provider", service)]).set(to_f64(depth as u64));
+        }
+        registry.register(
+            "messaging_notification_queue_depth",
+            "Pushes that wait for a push service or are being sent",
+            pushes,
+        );
         let pool = Gauges::default();
         for (state, count) in [("in_use", self.pool.0), ("idle", self.pool.1)] {
             pool.get_or_create(&vec![("state", state)]).set(f64::from(count));

@@ -27,6 +27,7 @@ const OF_THE_USER_ALONE: &[&str] = &[
     "delete from user_contacts where user_id = $1",
     "delete from emails where user_id = $1",
     "delete from email_marks where user_id = $1",
+    "delete from notification_marks where user_id = $1",
 ];
 
 /// A conversation of the user, as the other one sees it.

@@ -21,6 +21,7 @@ pub mod import;
 pub mod jobs;
 pub mod log;
 pub mod messages;
+pub mod notifications;
 mod pool;
 mod postgres;
 pub mod preferences;
@@ -31,6 +32,7 @@ pub mod rows;
 pub mod search;
 mod sqlite;
 pub mod webhooks;
+pub mod sweeps;
 
 use std::{sync::Arc, time::Duration};
 

@@ -22,7 +22,7 @@ const SERVICE_KEY: &str = "b0f1a4d89c7e4f2a8f6d13c5e7a90b2d4c6e8f01";
 /// Links are signed with it.
 const SIGNING_KEY: &str = "as good as any other key";
 
-const VARIABLES: [(&str, &str); 11] = [
+const VARIABLES: [(&str, &str); 12] = [
     ("URL_SIGNING_KEY", SIGNING_KEY),
     ("RATE_LIMIT_MESSAGES", "0"),
     ("RATE_LIMIT_TYPING", "0"),
@@ -35,6 +35,7 @@ const VARIABLES: [(&str, &str); 11] = [
     ("WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     ("WEBHOOK_MAX_ATTEMPTS", "1"),
     ("SERVICE_API_KEY", SERVICE_KEY),
+    ("VAPID_SUBJECT", "mailto:operator@example.test"),
 ];
 
 struct Driver {
@@ -284,6 +285,7 @@ async fn notifications(driver: &Driver) {
         let half = json!({"token": "x", "device_id": {}});
         driver.refused(422, "VALIDATION_FAILED", ANNA, "DELETE", path, half).await;
     }
+    driver.get(200, "", "/api/notifications/vapid-key").await;
     let path = "/api/notifications/preferences";
     driver.get(200, ANNA, path).await;
     let hours = json!({"start": "22:00", "end": "07:00", "time_zone": "Europe/Paris"});

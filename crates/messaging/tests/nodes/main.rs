@@ -19,6 +19,7 @@ mod delivery;
 mod healing;
 mod internal;
 mod limits;
+#[expect(dead_code, reason = "nodes that are processes of their own are in tests/notifications alone")]
 mod nodes;
 mod presence;
 mod proxy;

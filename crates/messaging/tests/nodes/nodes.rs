@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use axum::{Json, Router, http::HeaderMap, routing::get};
+use axum::{Json, Router, extract::Path, http::HeaderMap, routing::get};
 use messaging::{clock::Clock, config::Config, server};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -19,9 +19,9 @@ const SERVICE_KEY: &str = "b0f1a4d89c7e4f2a8f6d13c5e7a90b2d4c6e8f01";
 /// Nodes that belong together, and what they stand on.
 pub(crate) struct Nodes {
     pub(crate) nodes: Vec<Node>,
-    variables: HashMap<String, String>,
+    pub(crate) variables: HashMap<String, String>,
     main_api_questions: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-    _database: Option<TestDatabase>,
+    pub(crate) database: Option<TestDatabase>,
     pub(crate) redis: Option<RedisServer>,
     pub(crate) http: Client,
 }
@@ -90,12 +90,13 @@ impl Nodes {
             asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             std::future::ready(show_user(&headers))
         };
-        tokio::spawn(async move { axum::serve(main_api, Router::new().route("/user", get(answer))).await });
+        let router = Router::new().route("/user", get(answer)).route("/products/{id}", get(show_product));
+        tokio::spawn(async move { axum::serve(main_api, router).await });
         Self {
             nodes: Vec::new(),
             variables: all,
             main_api_questions: questions,
-            _database: database,
+            database,
             redis,
             http: Client::builder().no_proxy().tls_certs_only([]).build().unwrap(),
         }
@@ -115,6 +116,16 @@ impl Nodes {
         });
         let address = address.await.unwrap();
         self.nodes.push(Node { address, runtime: Some(runtime), stop: Some(stop), ended });
+        self.wait_for_node(address).await
+    }
+
+    /// A node that is a process of its own instead of those that there are.
+    pub(crate) async fn adopt_node(&mut self, address: SocketAddr) {
+        self.nodes = vec![Node { address, runtime: None, stop: None, ended: tokio::spawn(async { true }) }];
+        self.wait_for_node(address).await;
+    }
+
+    async fn wait_for_node(&self, address: SocketAddr) -> usize {
         let node = self.nodes.len() - 1;
         let url = format!("http://{address}/ready");
         for _ in 0..500 {
@@ -225,6 +236,10 @@ impl Drop for Node {
 
 pub(crate) fn token(user: i64) -> String {
     format!("{user}|secret")
+}
+
+async fn show_product(Path(id): Path<i64>) -> Json<Value> {
+    Json(json!({"data": {"id": id, "title": format!("Product {id}"), "price_per_day": 9.5}}))
 }
 
 fn show_user(headers: &HeaderMap) -> (StatusCode, Json<Value>) {

@@ -1,0 +1,28 @@
+-- What each person was last pushed of each conversation, and how far the sweeper looked.
+-- Sends never write here; migrations/postgres has the same tables and columns.
+
+create table notification_marks (
+    user_id integer not null,
+    conversation_id integer not null references conversations (id) on delete cascade,
+    -- Everything up to here was pushed, or is not to be.
+    pushed_seq integer not null default 0,
+    pushed_at integer,
+    -- A push is on somebody's screen until the messages are read.
+    is_shown boolean not null default false,
+    -- A push under way: up to where, whose, since when. A claim that is not settled lapses.
+    claimed_seq integer not null default 0,
+    claim integer,
+    claimed_at integer,
+    attempts integer not null default 0,
+    primary key (user_id, conversation_id)
+);
+-- Only claims that are under way, or were left by a node that died.
+create index idx_marks_claimed on notification_marks (claimed_at) where claimed_at is not null;
+
+-- One row: up to which message the sweeper has looked, and which node looks.
+create table notification_sweeps (
+    name text primary key,
+    message_id integer not null,
+    leased_by integer,
+    leased_until integer
+);
