@@ -188,8 +188,9 @@ async fn a_busy_day_at_the_finest_level_leaves_nothing_of_anybody() {
     program.wait_for_line("a request failed").await;
 
     let log = program.log();
-    assert!(log.lines().count() > 20, "it was to be busy:\n{log}");
-    assert!(log.contains(r#""level":"DEBUG""#));
+    // Batches are committed together or apart; requests are what they are.
+    assert!(program.lines("a request was answered").len() >= 10, "it was to be busy:\n{log}");
+    assert!(!program.lines("a batch was committed").is_empty(), "{log}");
     for secret in SECRETS {
         let found = log.lines().find(|line| line.contains(secret));
         assert!(found.is_none(), "{secret} is in the log: {found:?}");
