@@ -32,7 +32,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin messaging \
+    && groupadd --gid 10001 messaging \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin messaging \
     && install -d -o messaging -g messaging /var/lib/rented-messaging /var/lib/rented-messaging/data \
        /var/lib/rented-messaging/uploads
 COPY --from=build /src/target/release/rented-messaging /usr/local/bin/rented-messaging

@@ -134,7 +134,7 @@ fn text_of<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
 /// Reports a line of the log.
 pub(crate) fn report(target: &str, fields: &Fields, context: &Context) {
     let Some(reporter) = REPORTER.get() else { return };
-    if reporter.was_told_lately(target, &fields.message) {
+    if reporter.was_told_lately(fault_of(target, fields)) {
         return;
     }
     let event = event_of(target, fields, context, reporter);
@@ -143,16 +143,28 @@ pub(crate) fn report(target: &str, fields: &Fields, context: &Context) {
     }
 }
 
+/// What makes two lines the same fault: where, what, and at which route or event, not for whom.
+fn fault_of(target: &str, fields: &Fields) -> String {
+    let mut fault = format!("{target} {}", fields.message);
+    for (name, value) in &fields.values {
+        if matches!(*name, "route" | "error") {
+            fault.push(' ');
+            fault.push_str(&value.to_string());
+        }
+    }
+    fault
+}
+
 impl Reporter {
-    fn was_told_lately(&self, target: &str, message: &str) -> bool {
-        let (key, now) = (format!("{target} {message}"), Instant::now());
+    fn was_told_lately(&self, fault: String) -> bool {
+        let now = Instant::now();
         let mut lately = self.lately.lock();
         lately.retain(|_, told| now.duration_since(*told) < REPEAT_AFTER);
-        let is_repeated = lately.contains_key(&key) || lately.len() >= MAX_KINDS;
+        let is_repeated = lately.contains_key(&fault) || lately.len() >= MAX_KINDS;
         if is_repeated {
             self.kept_back.fetch_add(1, Ordering::Relaxed);
         } else {
-            lately.insert(key, now);
+            lately.insert(fault, now);
         }
         is_repeated
     }

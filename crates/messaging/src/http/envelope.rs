@@ -23,6 +23,8 @@ use crate::{
 };
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// Asked every few seconds by machines: as traces they would only cover the others.
+const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The name of a request, given by the client or made here; in answers and log lines.
@@ -151,8 +153,11 @@ pub(super) async fn finish(State(state): State<AppState>, request: Request, next
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map(MatchedPath::as_str);
     let parent = Parent::of(request.headers());
-    let mut span =
-        Span::start(Side::Server, parent.as_ref(), || format!("{method} {}", route.unwrap_or("none")).into());
+    let mut span = if route.is_some_and(|route| PROBES.contains(&route)) {
+        Span::none()
+    } else {
+        Span::start(Side::Server, parent.as_ref(), || format!("{method} {}", route.unwrap_or("none")).into())
+    };
     let context =
         Context { request_id: Some(id.0.as_str().into()), connection_id: None, trace: span.place(parent) };
     let began = Instant::now();

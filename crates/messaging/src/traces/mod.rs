@@ -86,6 +86,11 @@ struct Open {
 }
 
 impl Span {
+    /// What is not traced.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
     /// Begins a span below `parent`, or a trace of its own.
     pub fn start(side: Side, parent: Option<&Parent>, name: impl FnOnce() -> Cow<'static, str>) -> Self {
         let Some(tracer) = TRACER.get() else { return Self(None) };

@@ -43,17 +43,23 @@ async fn an_internal_error_is_reported_with_its_ids_and_nothing_of_anybody() {
     }
     let ack = live.ask("edit_message", json!({"message_id": 1, "content": "Rhabarber"})).await;
     assert_eq!(ack["error"]["code"], "INTERNAL");
+    // Another fault at another route, though its line says the same.
+    let request = program.request(Method::GET, "/api/conversations").bearer_auth(ANNA);
+    assert_eq!(request.send().await.unwrap().status(), 500);
     // What waits goes out with the end at the latest.
     assert_eq!(program.end().await, Some(0));
 
     let events: Vec<Value> = sentry.taken().iter().map(event).collect();
-    let [first, second] = events.as_slice() else { panic!("the same fault was reported again: {events:#?}") };
+    let [first, second, third] = events.as_slice() else {
+        panic!("the same fault was reported again: {events:#?}")
+    };
     assert_eq!(first["tags"]["request_id"], "request-0");
     assert_eq!(first["tags"]["route"], "/api/messages/search");
     assert_eq!(first["exception"]["values"][0]["type"], "a request failed");
     assert_eq!(first["environment"], "production");
     assert_eq!(first["release"], concat!("rented-messaging@", env!("CARGO_PKG_VERSION")));
     assert!(second["tags"]["connection_id"].is_string(), "{second}");
+    assert_eq!(third["tags"]["route"], "/api/conversations");
     for posted in sentry.taken() {
         let text = String::from_utf8(posted.body.to_vec()).unwrap();
         for secret in ["AnnasToken", "Rhabarber", "Asksalot", "people.example.test", "127.0.0.1"] {
