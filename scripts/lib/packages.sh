@@ -50,6 +50,13 @@ missing_for_interop() {
   find_python >/dev/null || echo python3-venv python3-pip
 }
 
+# nginx as the load balancer, promtool for alert rules. Debian's packages may start their servers; the tests use
+# neither of those.
+missing_for_deploy() {
+  { command -v nginx || [ -x /usr/sbin/nginx ]; } >/dev/null || echo nginx-light
+  command -v promtool >/dev/null || echo prometheus
+}
+
 missing_for_browser() {
   find_chromium >/dev/null || echo chromium
 }

@@ -1,6 +1,6 @@
-//! The binary `rented-messaging`: `serve` (the default), `demo`, `migrate`, `import`, `check-config`.
+//! The binary `rented-messaging`: `serve` (the default), `demo`, `migrate`, `import`, `check-config`, `health`.
 
-use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::Router;
 use clap::{Parser, Subcommand};
@@ -9,9 +9,10 @@ use messaging::{
     config::{Config, ConfigError, environment},
     demo,
     import::{self, Bar},
-    logging,
+    logging, probe, reports,
     server::{self, ServeError},
     storage::Store,
+    traces,
 };
 
 #[global_allocator]
@@ -49,12 +50,15 @@ enum Command {
     },
     /// Print the effective configuration, secrets masked, or what is wrong with it.
     CheckConfig,
+    /// Ask the service that runs here with this configuration whether it is alive: 0 yes, 1 no.
+    Health,
 }
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Serve);
     let outcome = match command {
         Command::CheckConfig => check_config(),
+        Command::Health => return ask_health(),
         command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(run(command)),
             Err(error) => Err(ServeError::Io(error)),
@@ -68,6 +72,22 @@ fn main() -> ExitCode {
                 ServeError::Config(_) => ExitCode::from(EXIT_CONFIG),
                 _ => ExitCode::FAILURE,
             }
+        }
+    }
+}
+
+/// Container engines know 0 and 1 alone.
+fn ask_health() -> ExitCode {
+    let asked = Config::load().map_err(|error| error.to_string()).and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("the question cannot be asked: {error}."))?;
+        runtime.block_on(probe::ask_health(&config))
+    });
+    match asked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("rented-messaging: {sentence}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -98,7 +118,7 @@ async fn run(command: Command) -> Result<(), ServeError> {
             Ok(())
         }
         Command::Import { from } => import(&from).await,
-        Command::Serve | Command::CheckConfig => {
+        Command::Serve | Command::CheckConfig | Command::Health => {
             let config = Config::load()?;
             config.main_api_url()?;
             serve(config, Router::new()).await
@@ -134,9 +154,29 @@ async fn import(from: &str) -> Result<(), ServeError> {
 fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ServeError {
     ServeError::Import(error.into())
 }
+/// How often lines that were held back as repeated are told of.
+const HELD_BACK_TOLD_EVERY: Duration = Duration::from_secs(5);
+/// What is left to tell goes out in this time when the service is gone.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 async fn serve(config: Config, page: Router) -> Result<(), ServeError> {
     logging::start(&config.log);
+    reports::watch_panics();
+    reports::start(&config)?;
+    traces::start(&config)?;
+    let telling = tokio::spawn(async {
+        loop {
+            tokio::time::sleep(HELD_BACK_TOLD_EVERY).await;
+            logging::tell_held_back();
+        }
+    });
+    let outcome = serve_until_told(config, page).await;
+    telling.abort();
+    tokio::join!(reports::flush(LAST_WORDS), traces::flush(LAST_WORDS));
+    outcome
+}
+
+async fn serve_until_told(config: Config, page: Router) -> Result<(), ServeError> {
     let listener = server::listen(&config).await?;
     let patience = config.server.shutdown_timeout;
     let stopping = Arc::new(tokio::sync::Notify::new());

@@ -349,13 +349,20 @@ fn edge_config(config: &Config) -> Result<EdgeConfig, ServeError> {
     })
 }
 
+/// The banner: what runs, on what, with which parts, and what should be known of it.
 fn announce(config: &Config, store: &Store, redis: Option<&Redis>, listener: &TcpListener) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let named = |is_on: bool| {
+        let names = config.features().into_iter().filter(|(_, on)| *on == is_on).map(|(name, _)| name);
+        names.collect::<Vec<_>>().join(",")
+    };
+    tracing::info!(on = named(true), off = named(false), "parts of the service");
     let address = listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        environment = if config.environment.is_production() { "production" } else { "development" },
         address,
         database = store.backend(),
         redis = redis.map_or("none, one node", |redis| if redis.is_up() { "up" } else { "away for now" }),

@@ -542,3 +542,33 @@ impl Metrics {
         })
     }
 }
+
+/// Traces for an OpenTelemetry collector, under the names that OpenTelemetry gives its variables.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, without a slash at its end.
+    pub endpoint: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: Vec<(String, Secret)>,
+    /// `OTEL_SERVICE_NAME`.
+    pub service_name: String,
+    /// `OTEL_TRACES_SAMPLER_ARG`.
+    pub share: f64,
+}
+
+impl Traces {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, ConfigError> {
+        let headers = reader.secret("OTEL_EXPORTER_OTLP_HEADERS")?;
+        let headers = headers.map_or_else(|| Ok(Vec::new()), |list| values::headers(list.expose()));
+        let share = reader.parse("OTEL_TRACES_SAMPLER_ARG", |value| match value.parse::<f64>() {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+            _ => Err(format!("must be a number from 0 to 1, not {}.", quoted(value))),
+        })?;
+        Ok(Self {
+            endpoint: reader.parse("OTEL_EXPORTER_OTLP_ENDPOINT", values::base_url)?,
+            headers: headers.map_err(|rule| ConfigError::new("OTEL_EXPORTER_OTLP_HEADERS", rule))?,
+            service_name: reader.text("OTEL_SERVICE_NAME").expect("the table has its default"),
+            share: share.expect("the table has its default"),
+        })
+    }
+}

@@ -3,6 +3,7 @@
 //! `variables` is the one table of names, defaults and meanings; `values` parses what has a form of
 //! its own. The rest of the service gets the groups of [`Config`] and never reads the environment.
 
+mod advice;
 mod example;
 mod groups;
 mod push;
@@ -17,7 +18,7 @@ use std::{collections::HashMap, fmt, io, path::Path};
 pub use example::example_file;
 pub use groups::{
     Cors, Database, Email, Environment, Jwt, JwtVerification, Live, Log, LogFormat, MainApi, Messages,
-    Metrics, Redis, Server, Service, Tls, Uploads,
+    Metrics, Redis, Server, Service, Tls, Traces, Uploads,
 };
 pub use push::{ApnsAccount, FcmAccount, Push, VapidAccount, signing_key};
 pub use reader::ConfigError;
@@ -28,7 +29,7 @@ pub use webhooks::{WebhookKey, Webhooks};
 
 use reader::Reader;
 
-use crate::limits;
+use crate::{limits, reports};
 
 /// Everything that an operator can set.
 #[derive(Debug, Clone)]
@@ -67,6 +68,10 @@ pub struct Config {
     pub log: Log,
     /// Metrics.
     pub metrics: Metrics,
+    /// Traces.
+    pub traces: Traces,
+    /// `SENTRY_DSN`.
+    pub sentry_dsn: Option<sentry_types::Dsn>,
     settings: Vec<Setting>,
 }
 
@@ -123,6 +128,8 @@ impl Config {
             push: Push::read(&mut reader)?,
             log: Log::read(&mut reader, environment)?,
             metrics: Metrics::read(&mut reader)?,
+            traces: Traces::read(&mut reader)?,
+            sentry_dsn: reader.parse("SENTRY_DSN", reports::parse_dsn)?,
             settings: reader.into_settings(),
         };
         config.check()?;
@@ -147,39 +154,6 @@ impl Config {
     /// What every variable came to, in the table's order.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
-    }
-
-    /// What an operator should know at the start though nothing is wrong, a sentence each.
-    pub fn warnings(&self) -> Vec<&'static str> {
-        let mut warnings = Vec::new();
-        if self.cors.origins == Origins::Any {
-            warnings.push("CORS_ORIGIN is *: pages of any origin may call.");
-        }
-        if self.jwt.secret.as_ref().is_some_and(|secret| secret.expose().len() < 32) {
-            warnings.push("JWT_SECRET is shorter than 32 bytes: it can be guessed.");
-        }
-        if !self.jwt.issuers.is_empty() && self.jwt.verification.is_none() {
-            warnings.push("JWT_ISSUER has no effect without JWT_SECRET or JWT_PUBLIC_KEY.");
-        }
-        if self.email.as_ref().is_some_and(|email| email.smtp.is_plain()) {
-            warnings.push(
-                "SMTP_URL leads over a network without asking for encryption: use smtps:// or ?tls=required.",
-            );
-        }
-        if self.environment.is_production() {
-            if self.server.tls.is_none() && self.server.trusted_proxies.networks().is_empty() {
-                warnings.push("Neither TLS_CERT_PATH nor TRUSTED_PROXIES is set: tokens travel as plain HTTP unless a proxy encrypts them.");
-            }
-            if self.webhooks.urls.iter().any(|url| url.scheme() == "http") {
-                warnings.push(
-                    "WEBHOOK_URL is plain http: what people write can be read on its way to the main API.",
-                );
-            }
-            if self.metrics.token.is_none() && self.metrics.port.is_none() {
-                warnings.push("/metrics is closed: set METRICS_TOKEN or METRICS_PORT to open it.");
-            }
-        }
-        warnings
     }
 
     /// Rules between variables.

@@ -62,7 +62,7 @@ pub enum Section {
     Email,
     /// Push notifications.
     Push,
-    /// Logs and metrics.
+    /// Logs, metrics, traces and reports.
     Watching,
 }
 
@@ -84,7 +84,7 @@ impl Section {
             Self::Live => "Live connections",
             Self::Email => "E-mail about unread messages (docs/email.md)",
             Self::Push => "Push notifications",
-            Self::Watching => "Logs and metrics",
+            Self::Watching => "Logs, metrics, traces and reports",
         }
     }
 }
@@ -532,6 +532,36 @@ pub static VARIABLES: &[Variable] = &[
         "METRICS_PORT",
         "9464",
         "A port of its own for /metrics, which asks for no token: not to be opened to the world.",
+    ),
+    url(
+        Section::Watching,
+        "SENTRY_DSN",
+        "https://key@sentry.example.test/1",
+        "Where panics and internal errors are reported: Sentry's address for a project. Without it, nowhere.",
+    ),
+    url(
+        Section::Watching,
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://localhost:4318",
+        "An OpenTelemetry collector that takes traces by OTLP over HTTP (Protobuf, at /v1/traces). Without it, none are made.",
+    ),
+    secret(
+        Section::Watching,
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "",
+        "Headers for the collector: name=value, comma-separated, values percent-encoded.",
+    ),
+    preset(
+        Section::Watching,
+        "OTEL_SERVICE_NAME",
+        "rented-messaging",
+        "What the service is called in traces.",
+    ),
+    preset(
+        Section::Watching,
+        "OTEL_TRACES_SAMPLER_ARG",
+        "1",
+        "The share of traces that are kept, from 0 to 1; those begun elsewhere are kept as whoever began them says.",
     ),
 ];
 

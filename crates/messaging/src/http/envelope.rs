@@ -16,11 +16,15 @@ use super::AppState;
 use crate::{
     chat::Page,
     clock::Timestamp,
+    context::Context,
     errors::{Error, RateLimit, whole_seconds},
     metrics,
+    traces::{Parent, Side, Span},
 };
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// Asked every few seconds by machines: as traces they would only cover the others.
+const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The name of a request, given by the client or made here; in answers and log lines.
@@ -174,31 +178,61 @@ impl IntoResponse for Error {
 /// Names every request, writes the bodies of errors, and logs what a person should know of.
 pub(super) async fn finish(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map(MatchedPath::as_str);
+    let parent = Parent::of(request.headers());
+    let mut span = if route.is_some_and(|route| PROBES.contains(&route)) {
+        Span::none()
+    } else {
+        Span::start(Side::Server, parent.as_ref(), || format!("{method} {}", route.unwrap_or("none")).into())
+    };
+    let context =
+        Context { request_id: Some(id.0.as_str().into()), connection_id: None, trace: span.place(parent) };
     let began = Instant::now();
-    let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<Arc<Error>>() {
-        if let Error::Internal(source) = &*error {
-            tracing::error!(request_id = %id.0, %method, path, error = %source, "a request failed");
-        }
-        let answer = error_response(&error, &id, state.clock.now());
-        let (outer, _) = std::mem::replace(&mut response, answer).into_parts();
-        // `Allow` of a 405 comes from the router, the length of the file of a 416 from its handler;
-        // the catalogue has no code of its own for that status.
-        for name in [header::ALLOW, header::CONTENT_RANGE] {
-            response.headers_mut().extend(outer.headers.get(&name).map(|value| (name, value.clone())));
-        }
-        if outer.status == StatusCode::RANGE_NOT_SATISFIABLE {
-            *response.status_mut() = outer.status;
-        }
-    }
+    let mut response = context
+        .scope(async {
+            let mut response = next.run(request).await;
+            if let Some(error) = response.extensions_mut().remove::<Arc<Error>>() {
+                if let Error::Internal(source) = &*error {
+                    tracing::error!(%method, route, error = %source, "a request failed");
+                }
+                response = refusal(&error, response, &id, state.clock.now());
+            }
+            tracing::debug!(%method, route, status = response.status().as_u16(), "a request was answered");
+            response
+        })
+        .await;
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let route = route.as_ref().map(MatchedPath::as_str);
+    // What is somebody's is kept by nobody on the way, and nothing is taken for what it is not.
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    span.set("http.request.method", method.as_str());
+    span.set("http.route", route.unwrap_or("none"));
+    span.set("request.id", &id.0);
+    span.set_number("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.fail();
+    }
     metrics::get().request_answered(&method, route, response.status(), began.elapsed());
-    tracing::debug!(request_id = %id.0, %method, path, status = response.status().as_u16(), "a request was answered");
+    response
+}
+
+/// The answer of the catalogue instead of the one that only carried the error.
+fn refusal(error: &Error, outer: Response, id: &RequestId, now: Timestamp) -> Response {
+    let mut response = error_response(error, id, now);
+    let (outer, _) = outer.into_parts();
+    // `Allow` of a 405 comes from the router, the length of the file of a 416 from its handler;
+    // the catalogue has no code of its own for that status.
+    for name in [header::ALLOW, header::CONTENT_RANGE] {
+        response.headers_mut().extend(outer.headers.get(&name).map(|value| (name, value.clone())));
+    }
+    if outer.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        *response.status_mut() = outer.status;
+    }
     response
 }
 

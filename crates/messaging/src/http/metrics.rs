@@ -76,9 +76,16 @@ pub(super) async fn get_metrics(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     state.metrics_access.check(&headers)?;
-    let text = metrics::get().exposition(&look(&state).await)?;
+    let snapshot = look(&state).await;
+    // Prometheus asks for OpenMetrics first and takes either.
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let (text, kind) = if accept.contains("application/openmetrics-text") {
+        (metrics::get().open_metrics(&snapshot)?, metrics::OPEN_METRICS)
+    } else {
+        (metrics::get().exposition(&snapshot)?, metrics::CONTENT_TYPE)
+    };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE)),
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     Ok((headers, text).into_response())

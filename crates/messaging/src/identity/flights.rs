@@ -10,6 +10,8 @@ use futures_util::{
 };
 use parking_lot::Mutex;
 
+use crate::context::Context;
+
 /// Flights that may be under way at once; more are refused rather than kept in memory.
 const MAX_FLIGHTS: usize = 20_000;
 
@@ -45,10 +47,11 @@ where
         }
         let landing = Landing { running: Arc::clone(&self.running), key: key.clone() };
         let flight = start();
-        let task = tokio::spawn(async move {
+        // On behalf of whoever asked first.
+        let task = tokio::spawn(Context::current().scope(async move {
             let _landing = landing;
             flight.await
-        });
+        }));
         let flight = async move { task.await.ok() }.boxed().shared();
         running.insert(key, flight.clone());
         flight

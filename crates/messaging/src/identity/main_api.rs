@@ -1,7 +1,8 @@
 //! The main API over HTTP: who a token belongs to, what a product is (contract section 5).
 //!
 //! Tells every kind of failure apart and remembers nothing; `mod.rs` and `profiles` do. Only what
-//! this file sends leaves the service: no header of a client is passed on but its bearer.
+//! this file sends leaves the service: no header of a client is passed on but its bearer and its place in a
+//! trace.
 
 use std::{
     fmt,
@@ -25,9 +26,11 @@ use super::{
 use crate::{
     clock::Clock,
     config::{self, ConfigError},
+    context::Context,
     ids::{ProductId, UserId},
     metrics,
     shared::outbound::retry_after,
+    traces::{Parent, Side, Span},
 };
 
 /// A user or product is a few kilobytes; more than this is not an answer but an accident.
@@ -202,7 +205,7 @@ impl MainApi {
 
     /// Whose token this is, and what their account says of mail to them: `GET /user`.
     pub async fn user(&self, token: &Token) -> Result<(UserProfile, Contact), UserError> {
-        let answer = self.inner.get(&self.inner.sign_ins, "/user", Some(token)).await?;
+        let answer = self.inner.get(&self.inner.sign_ins, "/user", "/user", Some(token)).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             return Err(UserError::Invalid);
         }
@@ -215,7 +218,7 @@ impl MainApi {
     /// A product as the owner of this token may see it: `GET /products/{id}`.
     pub async fn product(&self, token: &Token, id: ProductId) -> Result<Product, LookUpError> {
         let path = format!("/products/{id}");
-        let answer = self.inner.get(&self.inner.look_ups, &path, Some(token)).await?;
+        let answer = self.inner.get(&self.inner.look_ups, "/products/{id}", &path, Some(token)).await?;
         if answer.is_not_found() {
             return Err(LookUpError::NotFound);
         }
@@ -235,9 +238,9 @@ impl MainApi {
 
     /// Somebody's profile by `MAIN_API_USER_PATH`; not found where that is not set.
     pub async fn profile(&self, id: UserId, token: Option<&Token>) -> Result<UserProfile, LookUpError> {
-        let Some(path) = &self.inner.user_path else { return Err(LookUpError::NotFound) };
-        let path = path.replace("{id}", &id.to_string());
-        let answer = self.inner.get(&self.inner.look_ups, &path, token).await?;
+        let Some(route) = &self.inner.user_path else { return Err(LookUpError::NotFound) };
+        let path = route.replace("{id}", &id.to_string());
+        let answer = self.inner.get(&self.inner.look_ups, route, &path, token).await?;
         if answer.is_not_found() {
             return Err(LookUpError::NotFound);
         }
@@ -281,12 +284,22 @@ impl Inner {
     async fn get(
         &self,
         permits: &Semaphore,
+        route: &str,
         path: &str,
         token: Option<&Token>,
     ) -> Result<Answer, Unavailable> {
         let began = Instant::now();
-        let answer = self.ask(permits, path, token).await;
+        let parent = Context::current().trace;
+        let mut span = Span::start(Side::Client, parent.as_ref(), || format!("GET {route}").into());
+        let place = span.place(parent);
+        let answer = self.ask(permits, path, token, place.as_ref()).await;
         let outcome = answer.as_ref().map(|answer| answer.status).map_err(|unavailable| unavailable.cause);
+        span.set("http.request.method", "GET");
+        span.set("url.template", route);
+        match &outcome {
+            Ok(status) => span.set_number("http.response.status_code", status.as_u16()),
+            Err(_) => span.fail(),
+        }
         metrics::get().main_api_answered(outcome, began.elapsed());
         answer
     }
@@ -296,6 +309,7 @@ impl Inner {
         permits: &Semaphore,
         path: &str,
         token: Option<&Token>,
+        trace: Option<&Parent>,
     ) -> Result<Answer, Unavailable> {
         let permit = tokio::time::timeout(self.timeout, permits.acquire()).await.map_err(|_| Cause::Busy)?;
         let _permit = permit.map_err(|_| Cause::Busy)?;
@@ -305,6 +319,11 @@ impl Inner {
             let mut bearer = bearer.map_err(|_| Cause::Malformed)?;
             bearer.set_sensitive(true);
             request = request.header(AUTHORIZATION, bearer);
+        }
+        if let Some(trace) = trace {
+            let mut headers = HeaderMap::new();
+            trace.put(&mut headers);
+            request = request.headers(headers);
         }
         let mut response = request.send().await.map_err(|error| cause_of(&error))?;
         let status = response.status();

@@ -26,6 +26,7 @@ use crate::{
     clock::{Clock, Timestamp},
     errors::Result,
     ids::{ProductId, UserId},
+    metrics::{self, CardCache},
     shared::Redis,
     storage::{
         Store,
@@ -358,6 +359,7 @@ impl Inner {
 
     async fn load_users(&self, ids: &[UserId], now: Timestamp) -> HashMap<UserId, Arc<Known<UserProfile>>> {
         let (mut found, mut missing) = self.users.find(ids, now);
+        metrics::get().cache_looked_up(CardCache::Users, found.len() + missing.len(), missing.len());
         let known = |row: ProfileRow| {
             let value = UserProfile { id: row.id, name: row.name, avatar_url: row.avatar_url };
             self.users.put_older(row.id, Known { value: Arc::new(value), refreshed_at: row.refreshed_at })
@@ -390,6 +392,7 @@ impl Inner {
         now: Timestamp,
     ) -> HashMap<ProductId, Arc<Known<ProductCard>>> {
         let (mut found, mut missing) = self.products.find(ids, now);
+        metrics::get().cache_looked_up(CardCache::Products, found.len() + missing.len(), missing.len());
         let known = |row: ProductRow| {
             let (id, refreshed_at) = (row.id, row.refreshed_at);
             self.products.put_older(id, Known { value: Arc::new(product_card(row)), refreshed_at })

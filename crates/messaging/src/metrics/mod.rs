@@ -13,7 +13,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use http::{Method, StatusCode};
 use prometheus_client::{
-    encoding::prometheus_text,
+    encoding::{prometheus_text, text as open_metrics_text},
     metrics::{counter::Counter, histogram::Histogram},
     registry::Registry,
 };
@@ -35,6 +35,9 @@ use crate::{
 /// The `Content-Type` of the exposition.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
+/// The `Content-Type` of OpenMetrics.
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// From a fast commit on a good disk to the longest that anybody waits.
 const SECONDS: [f64; 14] =
     [0.000_5, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -48,6 +51,7 @@ const WEBHOOK_OUTCOMES: [&str; 4] = ["delivered", "failed", "dead", "dropped"];
 const PUSH_SERVICES: [&str; 3] = ["fcm", "apns", "web_push"];
 const PUSH_OUTCOMES: [&str; 7] =
     ["sent", "dead_token", "rejected", "gave_up", "dropped", "withdrawn", "retried"];
+const CACHES: [&str; 2] = ["users", "products"];
 const ANSWERS: [&str; 8] =
     ["ok", "refused", "server_error", "redirected", "timed_out", "unreachable", "busy", "unusable"];
 
@@ -126,6 +130,24 @@ pub enum EmailOutcome {
     GivenUp,
 }
 
+/// Where users and products are kept in memory (see `identity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardCache {
+    /// Names and pictures.
+    Users,
+    /// What conversations are about.
+    Products,
+}
+
+/// What is told to others about the service itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    /// Sentry.
+    Reports,
+    /// The collector of traces.
+    Traces,
+}
+
 /// Handles of everything that is counted. They are made once: counting is an addition to an atomic, of
 /// a histogram a short lock, taken once a batch or request and never once an event.
 #[derive(Debug)]
@@ -152,6 +174,10 @@ pub struct Metrics {
     emails: Counters<{ EMAILS.len() }>,
     notifications: Grid<{ PUSH_SERVICES.len() }, { PUSH_OUTCOMES.len() }>,
     notification_seconds: Histogram,
+    cache_lookups: Grid<{ CACHES.len() }, 2>,
+    log_lines: Counters<2>,
+    panics: Counter,
+    telemetry_dropped: Counters<2>,
 }
 
 impl Metrics {
@@ -291,6 +317,29 @@ impl Metrics {
                 "messaging_notification_seconds",
                 "From a message's commit until a push service took the push, of those not put off by a burst",
                 &SECONDS,
+            ),
+            cache_lookups: Grid::new(
+                all,
+                "messaging_cache_lookups",
+                "Users and products looked up in memory",
+                ["cache", "result"],
+                CACHES,
+                ["hit", "miss"],
+            ),
+            log_lines: Counters::new(
+                all,
+                "messaging_log_lines",
+                "Errors and warnings, written or held back as repeated",
+                "level",
+                ["error", "warn"],
+            ),
+            panics: series::counter(all, "messaging_panics", "Panics, each of which is a defect"),
+            telemetry_dropped: Counters::new(
+                all,
+                "messaging_telemetry_dropped",
+                "Reports to Sentry and spans for the collector that were lost",
+                "kind",
+                ["report", "span"],
             ),
             registry,
         }
@@ -434,12 +483,47 @@ impl Metrics {
         self.notification_seconds.observe(after.as_secs_f64());
     }
 
+    /// So many users or products were asked for, and so many of them were not in memory.
+    pub fn cache_looked_up(&self, cache: CardCache, asked: usize, missing: usize) {
+        self.cache_lookups.add(cache as usize, 0, asked.saturating_sub(missing) as u64);
+        self.cache_lookups.add(cache as usize, 1, missing as u64);
+    }
+
+    /// A line was logged.
+    pub fn logged(&self, level: tracing::Level) {
+        match level {
+            tracing::Level::ERROR => self.log_lines.add(0, 1),
+            tracing::Level::WARN => self.log_lines.add(1, 1),
+            _ => {}
+        }
+    }
+
+    /// Something panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// So many reports or spans could not be handed on.
+    pub fn telemetry_dropped(&self, sink: Sink, count: usize) {
+        self.telemetry_dropped.add(sink as usize, count as u64);
+    }
+
     /// Everything in the Prometheus text format: what was counted, how things stand, and the process.
     pub fn exposition(&self, snapshot: &Snapshot) -> Result<String> {
         let mut text = String::new();
         for registry in [&self.registry, &snapshot.registry(), &process::registry()] {
             prometheus_text::encode(&mut text, registry).map_err(Error::internal)?;
         }
+        Ok(text)
+    }
+
+    /// The same as OpenMetrics 1.0.
+    pub fn open_metrics(&self, snapshot: &Snapshot) -> Result<String> {
+        let mut text = String::new();
+        for registry in [&self.registry, &snapshot.registry(), &process::registry()] {
+            open_metrics_text::encode_registry(&mut text, registry).map_err(Error::internal)?;
+        }
+        open_metrics_text::encode_eof(&mut text).map_err(Error::internal)?;
         Ok(text)
     }
 }

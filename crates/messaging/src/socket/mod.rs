@@ -17,20 +17,23 @@ use serde_json::{Value, json};
 
 use crate::{
     chat::{
-        Chat, EditMessage, Fields, MarkRead, SendMessage, Since,
+        Chat, EditMessage, Fields, MarkRead, PendingSend, SendMessage, Since,
         events::{event, raw, to_json},
         parse_conversation, parse_message, parse_reaction, parse_status, parse_typing,
     },
     clock::Clock,
+    context::Context,
     errors::{Error, Result},
     identity::{Caller, Cut, Identity, Reason},
     ids::UserId,
     metrics,
+    traces::{Parent, Side, Span},
 };
 pub use commands::Command;
 use hello::Introduction;
 use revalidation::Revalidation;
 pub use session::Session;
+use session::Turn;
 
 /// Close codes of the plain dialect, in the range left to applications.
 const CLOSE_UNAUTHENTICATED: u16 = 4401;
@@ -214,29 +217,49 @@ impl Socket {
     }
 
     /// A message is queued here and now, in the order sent; its confirmation comes after the commit.
-    async fn send(
-        &self,
-        client: &Client<Self>,
-        taken: &ClientEvent,
-    ) -> Result<BoxFuture<'static, Option<Reply>>> {
+    async fn send(&self, client: &Client<Self>, taken: &ClientEvent) -> Result<(PendingSend, Turn)> {
         let caller = client.session().caller().ok_or(Error::Unauthenticated)?;
-        let data = taken.data().to_owned();
-        let pending = self.chat.send_message(&caller, SendMessage::parse(&data)?).await?;
-        let turn = client.session().take_turn();
-        let client = client.clone();
-        Ok(Box::pin(async move {
-            let outcome = pending.stored().await;
-            // Two writers may commit in another order than this connection sent.
-            let _turn = turn.come().await;
-            metrics::get().live_event(Command::SendMessage.name(), &outcome);
-            Some(match outcome {
-                Ok(sent) => {
-                    client.emit(&event("message_sent", &sent.to_message_sent()));
-                    accepted(&raw(&*sent.json))
-                }
-                Err(error) => refuse(&client, &error, Some("send_message"), &data),
-            })
-        }))
+        let pending = self.chat.send_message(&caller, SendMessage::parse(taken.data())?).await?;
+        Ok((pending, client.session().take_turn()))
+    }
+}
+
+/// The confirmation of a message, once it is stored and those before it are confirmed.
+fn confirm(
+    client: &Client<Socket>,
+    taken: ClientEvent,
+    (pending, turn): (PendingSend, Turn),
+    span: Span,
+) -> BoxFuture<'static, Option<Reply>> {
+    let client = client.clone();
+    let data = taken.data().to_owned();
+    Box::pin(context(&client, span.place(None)).scope(async move {
+        let outcome = pending.stored().await;
+        // Two writers may commit in another order than this connection sent.
+        let _turn = turn.come().await;
+        metrics::get().live_event(Command::SendMessage.name(), &outcome);
+        finish(span, &client, &outcome);
+        Some(match outcome {
+            Ok(sent) => {
+                client.emit(&event("message_sent", &sent.to_message_sent()));
+                accepted(&raw(&*sent.json))
+            }
+            Err(error) => refuse(&client, &error, Some("send_message"), &data),
+        })
+    }))
+}
+
+/// Work for this connection.
+fn context(client: &Client<Socket>, trace: Option<Parent>) -> Context {
+    Context { request_id: None, connection_id: Some(client.id()), trace }
+}
+
+/// Says in its span what an event came to.
+fn finish<T>(mut span: Span, client: &Client<Socket>, outcome: &Result<T>) {
+    span.set_number("connection.id", client.id());
+    span.set("outcome", outcome.as_ref().map_or_else(Error::code, |_| "ok"));
+    if matches!(outcome, Err(Error::Internal(_))) {
+        span.fail();
     }
 }
 
@@ -244,7 +267,7 @@ impl Handler for Socket {
     type Session = Session;
 
     fn connect<'a>(&'a self, client: &'a Client<Self>, hello: Hello) -> BoxFuture<'a, Result<(), Refusal>> {
-        Box::pin(async move {
+        Box::pin(context(client, None).scope(async move {
             let introduction = Introduction::of(&hello).map_err(|error| refusal(&error))?;
             // Without a token the client has some time to `authenticate`.
             let Some(token) = introduction.token else { return Ok(()) };
@@ -252,25 +275,28 @@ impl Handler for Socket {
                 log_internal(&error);
                 refusal(&error)
             })
-        })
+        }))
     }
 
     fn event<'a>(&'a self, client: &'a Client<Self>, taken: ClientEvent) -> BoxFuture<'a, Handled> {
-        Box::pin(async move {
-            let command = Command::parse(&taken.name);
+        let command = Command::parse(&taken.name);
+        let name = command.map_or("unknown", Command::name);
+        let span = Span::start(Side::Server, None, || format!("event {name}").into());
+        Box::pin(context(client, span.place(None)).scope(async move {
             let outcome = match command {
                 Some(Command::SendMessage) => match self.send(client, &taken).await {
-                    Ok(later) => return Handled::Later(later),
+                    Ok(pending) => return Handled::Later(confirm(client, taken, pending, span)),
                     Err(error) => Err(error),
                 },
                 command => self.take(client, command, taken.data()).await,
             };
-            metrics::get().live_event(command.map_or("unknown", Command::name), &outcome);
+            metrics::get().live_event(name, &outcome);
+            finish(span, client, &outcome);
             Handled::Done(Some(match outcome {
                 Ok(data) => accepted(&data),
                 Err(error) => refuse(client, &error, Some(&taken.name), taken.data()),
             }))
-        })
+        }))
     }
 
     fn may_overlap(&self, name: &str) -> bool {

@@ -122,7 +122,7 @@ impl Store {
 
     /// Makes `node` the one that sweeps until `leased_until`, unless another is. Answers after which
     /// message to go on.
-    pub async fn lease_sweep(&self, node: &str, leased_until: Timestamp) -> Result<Option<i64>> {
+    pub async fn lease_email_sweep(&self, node: &str, leased_until: Timestamp) -> Result<Option<i64>> {
         let now = self.clock.now();
         Ok(on!(self, write, pool => sqlx::query_scalar(
             "update email_sweep set swept_by = $1, leased_until = $2

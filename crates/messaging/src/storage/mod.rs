@@ -31,8 +31,8 @@ pub mod recount;
 pub mod rows;
 pub mod search;
 mod sqlite;
-pub mod webhooks;
 pub mod sweeps;
+pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use lettre::message::Mailbox;
 use url::Url;
 
-use super::reader::quoted;
+use super::{Secret, reader::quoted};
 
 /// The address to listen on.
 pub(super) fn host(value: &str) -> Result<IpAddr, String> {
@@ -92,6 +92,19 @@ pub(super) fn language(value: &str) -> Result<String, String> {
     } else {
         Err(format!("must be a language such as en or fr, not {}.", quoted(value)))
     }
+}
+
+/// Headers as OpenTelemetry writes them: `name=value,name=value`, values percent-encoded.
+pub(super) fn headers(value: &str) -> Result<Vec<(String, Secret)>, &'static str> {
+    let rule = "must be name=value, comma-separated.";
+    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items
+        .map(|item| {
+            let (name, value) = item.split_once('=').ok_or(rule)?;
+            let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().map_err(|_| rule)?;
+            Ok((name.trim().to_owned(), Secret::new(value)))
+        })
+        .collect()
 }
 
 /// What keys and channels begin with.

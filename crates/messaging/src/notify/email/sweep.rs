@@ -53,7 +53,7 @@ async fn sweep(inner: &Inner) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let now = inner.clock.now();
-        let Some(mut place) = store.lease_sweep(node, now.plus(lease)).await? else { return Ok(()) };
+        let Some(mut place) = store.lease_email_sweep(node, now.plus(lease)).await? else { return Ok(()) };
         let from = after.unwrap_or(place).max(place);
         let until = now.minus(inner.delay);
         let settled = until.min(now.minus(SETTLED_AFTER));
