@@ -174,6 +174,9 @@ impl<H: Handler> Client<H> {
             return;
         }
         let item = match message {
+            Message::Text(text) if self.0.link.shared.config.bare_messages => {
+                Outgoing::Text(Bytes::from(text))
+            }
             Message::Text(text) => Outgoing::Text(Bytes::from(format!("4{text}"))),
             Message::Binary(bytes) => Outgoing::Binary(bytes),
         };

@@ -55,6 +55,9 @@ pub struct EdgeConfig {
     pub max_packets_per_poll: usize,
     /// Fragments of one WebSocket message.
     pub max_fragments: usize,
+    /// Bare Engine.IO connections carry WebSocket messages as they are: no packets, no opening packet, no pings of
+    /// its own. For suites that test WebSocket itself and know nothing above it.
+    pub bare_messages: bool,
 }
 
 impl Default for EdgeConfig {
@@ -85,6 +88,7 @@ impl Default for EdgeConfig {
             max_packets_per_poll: 1000,
             // Autobahn-style clients send a fragment a byte; a legitimate one sends a handful.
             max_fragments: 100_000,
+            bare_messages: false,
         }
     }
 }

@@ -71,6 +71,7 @@ mod handshake;
 mod link;
 mod polling;
 mod shared;
+mod sync;
 mod wheel;
 
 pub use client::{Ack, Client, NoAck};

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::event::Event;
 use crate::handler::{CloseReason, Dialect};
 use crate::shared::Shared;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wheel::Alarm;
 
 /// One thing to send, free of the transport it will leave by.
@@ -347,7 +347,7 @@ impl Link {
 }
 
 /// Wakes after the lock is gone, so that the woken task does not run into it.
-fn wake(mut out: parking_lot::MutexGuard<'_, Outbound>) {
+fn wake(mut out: MutexGuard<'_, Outbound>) {
     let waker = out.waker.take();
     drop(out);
     if let Some(waker) = waker {

@@ -214,7 +214,11 @@ impl<H: Handler> Driver<H> {
         match driver.link().dialect {
             Dialect::SocketIo => driver.send_open(),
             Dialect::EngineIo => {
-                driver.send_open();
+                if driver.config().bare_messages {
+                    driver.heartbeat_due = NEVER;
+                } else {
+                    driver.send_open();
+                }
                 driver.ask_in(0, None);
             }
             Dialect::Plain => driver.ask_in(0, None),

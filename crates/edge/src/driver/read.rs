@@ -76,6 +76,9 @@ pub(super) fn read(
         Incoming::Binary(_) if dialect == Dialect::Plain => {
             Ok(Step::Malformed { namespace: 0, problem: Malformed::Binary, answer: Answer::None })
         }
+        Incoming::Text(text) if dialect == Dialect::EngineIo && config.bare_messages => {
+            Ok(Step::Message(Message::Text(text.into_owned())))
+        }
         Incoming::Text(text) => read_text(dialect, config, assembly, &text),
         Incoming::Binary(bytes) => read_binary(dialect, config, assembly, Bytes::from(bytes.into_owned())),
         Incoming::Ping(payload) => Ok(Step::Ping(payload)),

@@ -39,6 +39,8 @@ pub(super) const SWEEP: Duration = Duration::from_millis(500);
 pub(super) const PARTNERS: i64 = 200;
 /// Users whose partners are read in one query.
 const CHUNK: usize = 200;
+/// Room for so many changes is kept.
+const SMALL: usize = 1024;
 /// News that wait for a database that is away; beyond it they are dropped, and clients learn the
 /// status with the next conversation they read.
 const MAX_UNTOLD: usize = 50_000;
@@ -75,7 +77,12 @@ impl Presence {
         if due.is_empty() {
             return Vec::new();
         }
-        due.extract_if(|_, due| due.at <= now).collect()
+        let taken = due.extract_if(|_, due| due.at <= now).collect();
+        // A storm of reconnects would leave its room behind.
+        if due.is_empty() && due.capacity() > SMALL {
+            *due = HashMap::new();
+        }
+        taken
     }
 
     /// Notes what others are to be told.

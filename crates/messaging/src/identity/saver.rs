@@ -78,6 +78,8 @@ impl Saver {
         // Under the lock: whoever saves next must see that nobody is left to write it.
         queue.is_running = !ids.is_empty();
         if ids.is_empty() {
+            // A storm of sign-ins would leave its room behind.
+            queue.waiting = HashMap::new();
             return None;
         }
         Some(ids.iter().filter_map(|id| queue.waiting.remove(id)).collect())

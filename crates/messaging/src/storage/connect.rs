@@ -11,6 +11,11 @@ use sqlx::{
 use super::{Database, Result, Store, StoreOptions, on, pool::TimedPool};
 use crate::clock::Clock;
 
+/// One that waits for the disk must not keep the others waiting.
+const MIN_SQLITE_READERS: u32 = 4;
+/// A reader that a rush needed is given back after it.
+const READER_IDLE: Duration = Duration::from_secs(60);
+
 static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
@@ -118,10 +123,14 @@ impl Store {
             .connect_with(connect.clone())
             .await
             .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+        // More readers than cores read nothing sooner, and each that was ever opened holds a thread, a page
+        // cache and statements of its own, over a megabyte together (docs/memory.md).
+        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+        let readers = u32::try_from(cores * 2).unwrap_or(u32::MAX).max(MIN_SQLITE_READERS);
         let read = SqlitePoolOptions::new()
-            .max_connections(options.pool_max.max(1))
+            .max_connections(options.pool_max.clamp(1, readers))
             .acquire_timeout(options.timeout)
-            .idle_timeout(None)
+            .idle_timeout(READER_IDLE)
             .max_lifetime(None)
             .connect_lazy_with(connect.read_only(true).create_if_missing(false));
         Ok(Database::Sqlite { write, read })

@@ -60,7 +60,7 @@ pub struct DeadRow {
     pub dead_at: Timestamp,
 }
 
-/// How much waits and how much was given up, each counted to [`COUNTED_UP_TO`] at most.
+/// How much waits and how much was given up, each counted to a hundred thousand at most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Deliveries that wait for an attempt, or for its outcome.
