@@ -168,6 +168,17 @@ fn card(body: &str, title: &'static str, id: i64) -> Result<Option<Map<String, V
     if is_given && text.as_ref().is_some_and(|text| text.trim().is_empty()) {
         fields.refuse(title, format!("The {title} field must not be empty."));
     }
+    // What is sent must be what it says it is; what the card leaves out of it is the card's business.
+    for address in ["avatar_url", "thumbnail_url"] {
+        fields.text(address);
+    }
+    let is_list = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+    if fields.value("image_urls").is_some_and(|value| !is_list(value)) {
+        fields.refuse("image_urls", "The image_urls field must be an array of strings.");
+    }
+    if fields.value("price_per_day").is_some_and(|value| !value.is_number() && !value.is_string()) {
+        fields.refuse("price_per_day", "The price_per_day field must be a number.");
+    }
     fields.finish(Some(()))?;
     if !is_given {
         return Ok(None);

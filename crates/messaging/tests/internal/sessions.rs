@@ -140,7 +140,10 @@ async fn what_cannot_be_meant_is_refused(database: TestDatabase) {
         ("/internal/users/1/logout", json!({"reason": 1}), "reason"),
         ("/internal/users/1/refresh", json!({"name": 1}), "name"),
         ("/internal/users/1/refresh", json!({"name": " "}), "name"),
+        ("/internal/users/1/refresh", json!({"name": "Anna", "avatar_url": {}}), "avatar_url"),
         ("/internal/products/5/refresh", json!({"title": {}}), "title"),
+        ("/internal/products/5/refresh", json!({"title": "x", "image_urls": [1]}), "image_urls"),
+        ("/internal/products/5/refresh", json!({"title": "x", "price_per_day": []}), "price_per_day"),
         ("/internal/users/x/logout", json!({}), "id"),
     ] {
         let answer = service.internal("POST", path, body).await;
