@@ -1,4 +1,4 @@
-//! Requests to addresses that users gave: never to this machine, its neighbours or the cloud's metadata.
+//! Requests to addresses that others gave: never to this machine, its neighbours or the cloud's metadata.
 //!
 //! A name is resolved once, what it resolves to is checked, and that is what is connected to; an
 //! address that was public a moment ago cannot become another one in between. Redirects are not
@@ -90,7 +90,8 @@ pub fn client_of(addresses: &[&str], timeout: Duration) -> reqwest::Result<Clien
     if is_plain { builder.tls_certs_only([]).build() } else { builder.build() }
 }
 
-fn builder(reach: Reach, timeout: Duration) -> ClientBuilder {
+/// What both kinds of client have in common.
+pub(crate) fn builder(reach: Reach, timeout: Duration) -> ClientBuilder {
     install_crypto_provider();
     let builder = Client::builder()
         .user_agent(concat!("rented-messaging/", env!("CARGO_PKG_VERSION")))
@@ -139,7 +140,7 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
+    let [a, b, c, d] = address.octets();
     !(address.is_unspecified()
         || address.is_loopback()
         || address.is_private()
@@ -153,7 +154,9 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a == 192 && b == 0 && c == 0)
         || (a == 192 && b == 88 && c == 99)
         || (a == 198 && (b == 18 || b == 19))
-        || a >= 240)
+        || a >= 240
+        // A cloud's own service address, in the middle of the public ones.
+        || (a, b, c, d) == (168, 63, 129, 16))
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -174,7 +177,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(tail(segments[1], segments[2]));
     }
     // Global unicast is 2000::/3; of it documentation, Teredo and other protocol assignments are not.
-    (a & 0xe000) == 0x2000 && !(a == 0x2001 && b < 0x200) && !(a == 0x2001 && b == 0xdb8) && a != 0x3fff
+    (a & 0xe000) == 0x2000
+        && !(a == 0x2001 && b < 0x200)
+        && !(a == 0x2001 && b == 0xdb8)
+        && !(a == 0x3fff && b & 0xf000 == 0)
 }
 
 #[cfg(test)]
@@ -182,43 +188,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_of_the_public_internet_are_public() {
-        for public in
-            ["8.8.8.8", "100.63.0.1", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
-        {
-            assert!(is_public(public.parse().unwrap()), "{public}");
-        }
+    fn addresses_of_this_machine_its_neighbours_and_of_metadata_services_are_not_public() {
         for private in [
-            "0.0.0.0",
-            "0.1.2.3",
             "127.0.0.1",
             "127.9.9.9",
-            "10.0.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.1.2.3",
             "172.16.0.1",
+            "172.31.255.255",
             "192.168.1.1",
             "169.254.169.254",
             "100.64.0.1",
-            "192.0.0.1",
+            "100.127.255.255",
+            "100.100.100.200",
+            "192.0.0.192",
+            "192.0.2.1",
             "198.18.0.1",
-            "203.0.113.7",
+            "198.51.100.7",
+            "203.0.113.9",
             "224.0.0.1",
             "240.0.0.1",
             "255.255.255.255",
+            "168.63.129.16",
             "::",
             "::1",
-            "::127.0.0.1",
             "fe80::1",
+            "fec0::1",
             "fc00::1",
-            "fd12::1",
+            "fd00:ec2::254",
             "ff02::1",
             "2001:db8::1",
             "2001::1",
+            "3fff::1",
+            "100::1",
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
             "2002:7f00:1::",
+            "2002:c0a8:101::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+        for public in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.17.0.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::808:808",
+            "2002:808:808::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }
 
