@@ -5,6 +5,7 @@
 //! a full queue left is found by the `sweep`. Nothing here is waited for by the message path.
 
 mod apns;
+mod badges;
 mod engine;
 mod fcm;
 mod lane;
