@@ -181,10 +181,11 @@ async fn serve_until_told(config: Config, page: Router) -> Result<(), ServeError
     let patience = config.server.shutdown_timeout;
     let stopping = Arc::new(tokio::sync::Notify::new());
     let stopped = Arc::clone(&stopping);
-    let serving = server::run(config, listener, page, Clock::System, async move {
+    // The whole service is one large future.
+    let serving = Box::pin(server::run(config, listener, page, Clock::System, async move {
         server::stop_signal().await;
         stopped.notify_one();
-    });
+    }));
     tokio::select! {
         outcome = serving => outcome,
         () = async { stopping.notified().await; tokio::time::sleep(patience).await; } => {

@@ -19,8 +19,9 @@ use tokio::{
 
 use super::{
     Parts, Stored,
+    badges::Badges,
     lane::{Job, Lane, Ticket},
-    message::{Badge, Notification, Push},
+    message::{Notification, Push},
     pending::{Key, Later, Pending},
     rule::{self, Reason, Subject, Times, Verdict},
     screens::{self, Screens},
@@ -43,7 +44,7 @@ pub(super) type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// Conversations decided on at once.
 const CHUNK: usize = 256;
 /// A push that is not sent by then is left to whoever finds its claim lapsed.
-const SEND_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const SEND_WITHIN: Duration = Duration::from_secs(60);
 /// Longer than the slowest sender by far: a shorter one would let a second node push the same message.
 pub(super) const LAPSE: Duration = Duration::from_secs(90);
 /// So often a push is claimed in a row; then nobody is ready to take it.
@@ -54,13 +55,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const SEEN_AFTER: Duration = Duration::from_secs(5);
 /// While the database is away.
 const RETRY: Duration = Duration::from_secs(2);
-/// Several conversations read in a row are one update of the badge.
-const BADGE_DELAY: Duration = Duration::from_secs(1);
-/// A phone is woken for its badge alone at most this often.
-const BADGE_INTERVAL: Duration = Duration::from_secs(5);
-/// People whose badge was updated lately.
-const MAX_BADGES: usize = 100_000;
-
 /// What the engine is told.
 pub(super) enum Signal {
     Stored(Vec<Stored>),
@@ -76,47 +70,16 @@ pub(super) struct Engine {
     pub(super) store: Store,
     pub(super) clock: Clock,
     directory: Directory,
-    hub: Arc<Hub>,
-    screens: Option<Screens>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) screens: Option<Screens>,
     lanes: Arc<[Lane]>,
     times: Times,
     settled: mpsc::UnboundedSender<(Claim, bool)>,
     pending: Mutex<Pending>,
     has_devices: Cache<UserId, bool>,
-    badges: Mutex<Badges>,
+    pub(super) badges: Mutex<Badges>,
     /// What is on screens here, as other nodes were told.
-    here: Mutex<HashMap<UserId, HashSet<ConversationId>>>,
-}
-
-/// Whose badge is to be updated when, and when it was last.
-#[derive(Default)]
-struct Badges {
-    due: HashMap<UserId, (Instant, HashSet<ConversationId>)>,
-    last: HashMap<UserId, Instant>,
-}
-
-impl Badges {
-    fn put(&mut self, user: UserId, withdrawn: Option<ConversationId>, now: Instant) {
-        if self.due.len() >= MAX_BADGES {
-            return;
-        }
-        let earliest = self.last.get(&user).map_or(now, |last| *last + BADGE_INTERVAL);
-        let (_, all) =
-            self.due.entry(user).or_insert_with(|| ((now + BADGE_DELAY).max(earliest), HashSet::new()));
-        all.extend(withdrawn);
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.due.values().map(|(due, _)| *due).min()
-    }
-
-    fn take_due(&mut self, now: Instant) -> Vec<(UserId, Vec<ConversationId>)> {
-        let due = self.due.extract_if(|_, (due, _)| *due <= now);
-        let due: Vec<_> = due.map(|(user, (_, withdrawn))| (user, withdrawn.into_iter().collect())).collect();
-        self.last.retain(|_, last| *last + BADGE_INTERVAL > now);
-        self.last.extend(due.iter().map(|(user, _)| (*user, now)));
-        due
-    }
+    pub(super) here: Mutex<HashMap<UserId, HashSet<ConversationId>>>,
 }
 
 impl Engine {
@@ -428,7 +391,7 @@ impl Engine {
         Ok(())
     }
 
-    fn hand_on(
+    pub(super) fn hand_on(
         &self,
         push: &Arc<Push>,
         device: &PushDevice,
@@ -443,7 +406,7 @@ impl Engine {
         }
     }
 
-    async fn devices(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<PushDevice>>> {
+    pub(super) async fn devices(&self, users: &[UserId]) -> Result<HashMap<UserId, Vec<PushDevice>>> {
         let mut devices: HashMap<UserId, Vec<PushDevice>> = HashMap::new();
         for device in self.store.push_devices(users).await? {
             devices.entry(device.user_id).or_default().push(device);
@@ -479,86 +442,5 @@ impl Engine {
             .map(|((user, conversation), seq)| (*user, *conversation, *seq))
             .collect();
         if places.is_empty() { Ok(()) } else { self.store.skip_pushes(&places).await }
-    }
-
-    /// What was read needs no push any more, and what is on screens of it is to go.
-    async fn withdraw(&self, read: &[Key]) -> Result<()> {
-        if read.is_empty() {
-            return Ok(());
-        }
-        let read: HashSet<Key> = read.iter().copied().collect();
-        let read: Vec<Key> = read.into_iter().collect();
-        let shown = self.store.withdraw_pushes(&read).await?;
-        let mut badges = self.badges.lock();
-        for (user, conversation, stays) in shown {
-            badges.put(user, (!stays).then_some(conversation), Instant::now());
-        }
-        Ok(())
-    }
-
-    async fn push_badges(&self, badges: &[(UserId, Vec<ConversationId>)]) -> Result<()> {
-        if badges.is_empty() {
-            return Ok(());
-        }
-        let users: Vec<UserId> = badges.iter().map(|(user, _)| *user).collect();
-        let counts: HashMap<UserId, i64> = self.store.unread_counts(&users).await?.into_iter().collect();
-        let devices = self.devices(&users).await?;
-        let deadline = Instant::now() + SEND_WITHIN;
-        for (user, withdrawn) in badges {
-            let count = counts.get(user).copied().unwrap_or(0);
-            let push = Arc::new(Push::Badge(Badge::new(count, withdrawn)));
-            for device in devices.get(user).into_iter().flatten() {
-                self.hand_on(&push, device, None, None, deadline);
-            }
-        }
-        Ok(())
-    }
-
-    async fn leave(&self, users: &[UserId]) {
-        let Some(screens) = &self.screens else { return };
-        let mut gone = Vec::new();
-        for user in users {
-            let mut here = self.here.lock();
-            let Some(conversations) = here.get_mut(user) else { continue };
-            let left = conversations.extract_if(|id| !self.hub.is_on_screen(*user, *id));
-            gone.extend(left.map(|conversation| (*user, conversation)));
-            if conversations.is_empty() {
-                here.remove(user);
-            }
-        }
-        screens.forget(&gone).await;
-    }
-
-    async fn renew_screens(&self) {
-        let Some(screens) = &self.screens else { return };
-        let mut keys = Vec::new();
-        self.here.lock().retain(|user, conversations| {
-            conversations.retain(|conversation| self.hub.is_on_screen(*user, *conversation));
-            keys.extend(conversations.iter().map(|conversation| (*user, *conversation)));
-            !conversations.is_empty()
-        });
-        screens.renew(&keys).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_phone_is_not_woken_for_its_badge_all_the_time() {
-        let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut badges = Badges::default();
-        badges.put(UserId(1), Some(ConversationId(3)), now);
-        badges.put(UserId(1), Some(ConversationId(4)), now + second / 2);
-        badges.put(UserId(1), None, now + second / 2);
-        assert!(badges.take_due(now).is_empty());
-        let due = badges.take_due(now + second);
-        assert_eq!(due.len(), 1);
-        assert_eq!(due[0].1.len(), 2);
-        badges.put(UserId(1), None, now + 2 * second);
-        assert_eq!(badges.next(), Some(now + 6 * second));
-        assert!(badges.take_due(now + 5 * second).is_empty());
-        assert_eq!(badges.take_due(now + 6 * second).len(), 1);
     }
 }

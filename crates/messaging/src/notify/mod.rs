@@ -6,6 +6,7 @@
 //! Mail about what stays unread has its own way: [`email`].
 
 mod apns;
+mod badges;
 pub mod email;
 mod engine;
 mod fcm;

@@ -7,6 +7,7 @@ use std::{collections::HashSet, time::Duration};
 
 use redis::Value;
 
+use super::engine::Engine;
 use crate::{
     clock::{Clock, Timestamp},
     ids::{ConversationId, UserId},
@@ -94,5 +95,35 @@ impl Screens {
         };
         let shown = keys.iter().zip(answers).filter(|(_, answer)| answer.is_ok());
         shown.filter_map(|(key, answer)| holds(answer.ok()?).then_some(*key)).collect()
+    }
+}
+
+impl Engine {
+    /// Connections of these people are gone, or conversations went from their screens.
+    pub(super) async fn leave(&self, users: &[UserId]) {
+        let Some(screens) = &self.screens else { return };
+        let mut gone = Vec::new();
+        for user in users {
+            let mut here = self.here.lock();
+            let Some(conversations) = here.get_mut(user) else { continue };
+            let left = conversations.extract_if(|id| !self.hub.is_on_screen(*user, *id));
+            gone.extend(left.map(|conversation| (*user, conversation)));
+            if conversations.is_empty() {
+                here.remove(user);
+            }
+        }
+        screens.forget(&gone).await;
+    }
+
+    /// Says again what is on screens here.
+    pub(super) async fn renew_screens(&self) {
+        let Some(screens) = &self.screens else { return };
+        let mut keys = Vec::new();
+        self.here.lock().retain(|user, conversations| {
+            conversations.retain(|conversation| self.hub.is_on_screen(*user, *conversation));
+            keys.extend(conversations.iter().map(|conversation| (*user, *conversation)));
+            !conversations.is_empty()
+        });
+        screens.renew(&keys).await;
     }
 }
