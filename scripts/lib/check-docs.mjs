@@ -3,7 +3,7 @@
 // 1. Every ```sh block of README.md, CONTRIBUTING.md, SECURITY.md and docs/*.md is run, and must end with 0.
 //    What a block may use:
 //      - localhost:3001   the demo, running on SQLite on a free port (the address is replaced)
-//      - $TOKEN, $OWNER_TOKEN, $OWNER_ID   the demo's renter and owner
+//      - $TOKEN, $OWNER_TOKEN, $OWNER_ID   the demo's renter and owner; $SERVICE_API_KEY, the main API's key
 //      - rented-messaging, `cargo run …`   the debug build that the tests use (nothing is compiled here)
 //      - the repository's files, by their paths from its root
 //    A comment in the line before the block says otherwise:
@@ -16,6 +16,7 @@
 // It fails when one of them does not hold. Part of scripts/test, which builds the program first.
 
 import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -248,13 +249,14 @@ async function main() {
   const isLeftOut = ({ before }) => /^<!--\s*not run: \S.*-->$/.test(before);
   const port = await freePort();
   const folder = workFolder('demo');
-  const program = start(BINARY, ['demo'], folder, environment(folder, { PORT: `${port}`, RATE_LIMIT_MESSAGES: '0' }));
+  const SERVICE_API_KEY = randomBytes(24).toString('hex');
+  const program = start(BINARY, ['demo'], folder, environment(folder, { PORT: `${port}`, RATE_LIMIT_MESSAGES: '0', SERVICE_API_KEY }));
   if (!(await answers(`http://127.0.0.1:${port}/health`, program))) {
     failed('the demo', `it does not answer:\n${program.output}`);
   } else {
     const { users } = await (await fetch(`http://127.0.0.1:${port}/demo/config.json`)).json();
     const [renter, owner] = users;
-    const demo = { port, variables: { TOKEN: renter.token, OWNER_TOKEN: owner.token, OWNER_ID: `${owner.id}` } };
+    const demo = { port, variables: { TOKEN: renter.token, OWNER_TOKEN: owner.token, OWNER_ID: `${owner.id}`, SERVICE_API_KEY } };
     for (const [number, block] of blocks.entries()) {
       if (isLeftOut(block)) {
         console.log(`not run ${block.name}: ${block.before.replace(/^<!--\s*not run: |\s*-->$/g, '')}`);
