@@ -1,15 +1,16 @@
 -- The service's group commit for :size messages: the same transaction, statement by statement
 -- (crates/messaging/src/storage/{postgres,log}.rs), with arrays made here instead of bound.
--- Each client has the conversations of one remainder, as each writer of the service has those of one hash.
+-- Each client has the conversations of one remainder, as each writer of the service has those of one hash; of the
+-- first :conversations ones, :stride apart (1: neighbours, which share pages).
 \set first random(0, 1000000)
-\set share 100 / :clients
+\set share :conversations / :clients
 begin;
 select c.id, c.user1_id, c.user2_id, c.last_seq,
     exists (select 1 from blocks b where b.blocker_id = c.user1_id and b.blocked_id = c.user2_id) as user1_blocks,
     exists (select 1 from blocks b where b.blocker_id = c.user2_id and b.blocked_id = c.user1_id) as user2_blocks
 from conversations c
 where c.id = any(array(
-    select distinct 1 + :client_id + :clients * ((:first + g) % :share) from generate_series(0, :size - 1) as g))
+    select distinct 1 + :client_id + :clients * ((:first + g * :stride) % :share) from generate_series(0, :size - 1) as g))
 order by c.id for no key update of c;
 with rows as (
     select c.id as conversation_id,
@@ -18,7 +19,7 @@ with rows as (
         case when g % 2 = 0 then c.user2_id else c.user1_id end as recipient_id,
         format('%s-%s-%s', :client_id::bigint, :first::bigint, g) as client_message_id, g
     from generate_series(0, :size - 1) as g
-    join conversations c on c.id = 1 + :client_id + :clients * ((:first + g) % :share)
+    join conversations c on c.id = 1 + :client_id + :clients * ((:first + g * :stride) % :share)
 ), stored as (
     insert into messages (conversation_id, seq, sender_id, content, type, file_url, attachment_id,
         reply_to_id, metadata, offer, client_message_id, fingerprint, created_at, updated_at)
@@ -44,7 +45,7 @@ select conversation_id, seq, id from stored;
 with added as (
     select u.user_id, count(*) as added
     from generate_series(0, :size - 1) as g
-    join conversations c on c.id = 1 + :client_id + :clients * ((:first + g) % :share)
+    join conversations c on c.id = 1 + :client_id + :clients * ((:first + g * :stride) % :share)
     cross join lateral (values (c.user1_id), (c.user2_id)) as u (user_id)
     group by u.user_id
 ), heads as (

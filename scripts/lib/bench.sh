@@ -9,10 +9,10 @@ real_disk() {
   esac
 }
 
-# start_bench_postgres: sets database_url and postgres_pid. Commits are durable; what makes checkpoints rare is what
+# start_bench_postgres OPTION…: sets postgres_pid and postgres_port. Commits are durable; what makes checkpoints rare is what
 # any production server of this size has.
 start_bench_postgres() {
-  local bin data=$work/postgres port
+  local bin data=$work/postgres
   bin=$(postgres_bin) || fail "PostgreSQL's server programs are missing"
   mkdir -p "$data"
   if [ "$(id -u)" -eq 0 ]; then chown "$unprivileged" "$data"; fi
@@ -21,9 +21,17 @@ start_bench_postgres() {
     cat "$work/initdb.log" >&2
     fail "initdb failed"
   }
+  run_bench_postgres "$@"
+}
+
+# run_bench_postgres OPTION… : the server over the data that there is, with further options of its own.
+run_bench_postgres() {
+  local bin data=$work/postgres port
+  bin=$(postgres_bin)
   local options=(-c listen_addresses=127.0.0.1 -c max_connections=100 -c fsync=on -c synchronous_commit=on
     -c full_page_writes=on -c shared_buffers=1GB -c max_wal_size=8GB -c checkpoint_timeout=30min)
   if [ "$statements" = yes ]; then options+=(-c shared_preload_libraries=pg_stat_statements); fi
+  options+=("$@")
   for _ in 1 2 3 4 5; do
     port=$(free_port)
     local command=("$bin/postgres" -D "$data/data" -p "$port" -k "$data" "${options[@]}")
@@ -114,14 +122,19 @@ start_messaging() {
 # stop_messaging : ends the service alone, and waits.
 stop_messaging() {
   [ -n "${service_pid:-}" ] || return 0
-  kill -TERM "$service_pid" 2>/dev/null
-  wait "$service_pid" 2>/dev/null
+  stop_one TERM "$service_pid"
+  service_pid=
+}
+
+# stop_one SIGNAL PID : ends one of what was started, and waits.
+stop_one() {
+  kill "-$1" "$2" 2>/dev/null || true
+  wait "$2" 2>/dev/null || true
   local left=() pid
   for pid in "${service_pids[@]}"; do
-    [ "$pid" = "$service_pid" ] || left+=("$pid")
+    [ "$pid" = "$2" ] || left+=("$pid")
   done
   service_pids=("${left[@]}")
-  service_pid=
 }
 
 # load NAME MODE ARGUMENT… : one run of the load generator against the service, bounded in time. Its figures go to

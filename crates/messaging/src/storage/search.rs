@@ -68,47 +68,66 @@ struct ChunkRow {
     words: String,
 }
 
-/// Messages of user `$1` in conversation `$2` (0 is all) that are in no chunk, and chunks that contain `$3`.
-/// One statement, so that a message is in one or the other whatever is indexed meanwhile.
+/// Messages of user `$1` that are in no chunk, and chunks that contain `$2`, of conversations for which the last
+/// argument holds. One statement, so that a message is in one or the other whatever is indexed meanwhile.
 macro_rules! candidates {
-    ($recent:literal, $find:literal) => {
+    (postgres, $which:literal) => {
+        // Fenced, so that the planner goes through the user's conversations one by one.
+        candidates!(
+            "cross join lateral (
+                 select greatest(p.cleared_seq, coalesce((
+                     select s.last_seq from search_chunks s where s.conversation_id = p.conversation_id
+                     order by s.first_seq desc limit 1), 0)) as seq offset 0
+             ) covered
+             cross join lateral (
+                 select id, content from messages
+                 where conversation_id = p.conversation_id and seq > covered.seq offset 0
+             ) m",
+            "strpos",
+            $which
+        )
+    };
+    (sqlite, $which:literal) => {
+        candidates!(
+            "cross join messages m on m.conversation_id = p.conversation_id
+                 and m.seq > max(p.cleared_seq, coalesce((
+                     select s.last_seq from search_chunks s where s.conversation_id = p.conversation_id
+                     order by s.first_seq desc limit 1), 0))",
+            "instr",
+            $which
+        )
+    };
+    ($recent:literal, $find:literal, $which:literal) => {
         concat!(
             "select p.conversation_id, m.id, m.content, cast(0 as bigint) as first_seq, p.cleared_seq
              from conversation_participants p ",
             $recent,
-            " where p.user_id = $1 and not p.is_hidden and ($2 = 0 or p.conversation_id = $2)
-             union all
+            " where p.user_id = $1 and not p.is_hidden",
+            $which,
+            " union all
              select s.conversation_id, s.last_id, null, s.first_seq, p.cleared_seq
              from conversation_participants p
              join search_chunks s on s.conversation_id = p.conversation_id and s.last_seq > p.cleared_seq
-             where p.user_id = $1 and not p.is_hidden and ($2 = 0 or p.conversation_id = $2) and ",
+             where p.user_id = $1 and not p.is_hidden",
+            $which,
+            " and ",
             $find,
-            "(s.words, $3) > 0"
+            "(s.words, $2) > 0"
         )
     };
 }
 
-/// Fenced, so that the planner goes through the user's conversations one by one.
-const CANDIDATES_POSTGRES: &str = candidates!(
-    "cross join lateral (
-         select greatest(p.cleared_seq, coalesce((
-             select s.last_seq from search_chunks s where s.conversation_id = p.conversation_id
-             order by s.first_seq desc limit 1), 0)) as seq offset 0
-     ) covered
-     cross join lateral (
-         select id, content from messages
-         where conversation_id = p.conversation_id and seq > covered.seq offset 0
-     ) m",
-    "strpos"
-);
-
-const CANDIDATES_SQLITE: &str = candidates!(
-    "cross join messages m on m.conversation_id = p.conversation_id
-         and m.seq > max(p.cleared_seq, coalesce((
-             select s.last_seq from search_chunks s where s.conversation_id = p.conversation_id
-             order by s.first_seq desc limit 1), 0))",
-    "instr"
-);
+/// [`candidates`] of all conversations, or only of `$3`. Two statements: one for both is planned for all, and goes
+/// through a thousand conversations to look into one.
+macro_rules! candidates_of {
+    ($dialect:ident, $conversation:expr) => {
+        if $conversation.is_some() {
+            candidates!($dialect, " and p.conversation_id = $3")
+        } else {
+            candidates!($dialect, "")
+        }
+    };
+}
 
 /// A chunk is dropped while a search looks at it only if one of its texts changes.
 const ATTEMPTS: usize = 5;
@@ -148,16 +167,16 @@ impl Store {
         conversation: Option<ConversationId>,
         needle: &Needle,
     ) -> Result<(Found, Vec<Match>)> {
-        let conversation = conversation.map_or(0, |id| id.0);
         let (mut found, mut matches) = (Found::default(), Vec::new());
         let (mut current, mut count) = (0, 0_usize);
         macro_rules! read {
             ($pool:expr, $statement:expr) => {{
-                let mut candidates = sqlx::query_as::<_, Candidate>($statement)
-                    .bind(user)
-                    .bind(conversation)
-                    .bind(needle.folded())
-                    .fetch($pool);
+                let mut statement =
+                    sqlx::query_as::<_, Candidate>($statement).bind(user).bind(needle.folded());
+                if let Some(conversation) = conversation {
+                    statement = statement.bind(conversation);
+                }
+                let mut candidates = statement.fetch($pool);
                 while let Some(candidate) = candidates.try_next().await? {
                     let Candidate { conversation_id, id, content, first_seq, cleared_seq } = candidate;
                     let Some(text) = content else {
@@ -178,8 +197,8 @@ impl Store {
             }};
         }
         match &self.database {
-            Database::Postgres { read, .. } => read!(read, CANDIDATES_POSTGRES),
-            Database::Sqlite { read, .. } => read!(read, CANDIDATES_SQLITE),
+            Database::Postgres { read, .. } => read!(read, candidates_of!(postgres, conversation)),
+            Database::Sqlite { read, .. } => read!(read, candidates_of!(sqlite, conversation)),
         }
         matches.sort_unstable_by_key(|one| Reverse(one.last_id));
         Ok((found, matches))
