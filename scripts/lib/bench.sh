@@ -104,17 +104,17 @@ service_environment() {
   if [ ${#extra_environment[@]} -gt 0 ]; then printf '%s\n' "${extra_environment[@]}"; fi
 }
 
-# start_messaging : sets url and service_pid.
+# start_messaging [NAME] : sets url and service_pid; its log is NAME's.
 start_messaging() {
-  local environment
+  local environment name=${1:-messaging}
   service_port=$(free_port)
   url=http://127.0.0.1:$service_port
   mapfile -t environment < <(service_environment)
   mkdir -p "$work/data" "$work/uploads"
-  start_service messaging env -i "${environment[@]}" "$messaging" serve
+  start_service "$name" env -i "${environment[@]}" "$messaging" serve
   service_pid=${service_pids[-1]}
   wait_until 30 "$service_pid" curl -sf -o /dev/null "$url/ready" || {
-    tail -n 20 "$work/messaging.log" >&2
+    tail -n 20 "$work/$name.log" >&2
     fail "the service did not become ready"
   }
 }

@@ -48,6 +48,8 @@ missing_for_interop() {
   command -v node >/dev/null || echo nodejs
   command -v npm >/dev/null || echo npm
   find_python >/dev/null || echo python3-venv python3-pip
+  # Sets the clock of a service under test.
+  compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || echo libfaketime
 }
 
 # nginx as the load balancer, promtool for alert rules. Debian's packages may start their servers; the tests use

@@ -121,7 +121,7 @@ async fn run(command: Command) -> Result<(), ServeError> {
         Command::Serve | Command::CheckConfig | Command::Health => {
             let config = Config::load()?;
             config.main_api_url()?;
-            serve(config, Router::new()).await
+            Box::pin(serve(config, Router::new())).await
         }
     }
 }
@@ -211,5 +211,5 @@ async fn serve_demo() -> Result<(), ServeError> {
     let port = config.server.port;
     let page = demo::router(main_api.page_config()).merge(push_service.router());
     eprintln!("\n  Rented Messaging, demo: open http://localhost:{port}/ in a browser.\n");
-    serve(config, page).await
+    Box::pin(serve(config, page)).await
 }

@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { WebSocket } from 'ws';
 
 import { sleep } from '../support/inbox.mjs';
+import { unmovable } from '../support/wall_clock.mjs';
 import { redisCommand } from './servers.mjs';
 
 /** `world`: `{nodes, postgres, redis, random, violations, long}`. */
@@ -104,6 +105,15 @@ export const FAULTS = {
     socket.pause();
     await sleep(5_000);
     socket.terminate();
+  },
+
+  async 'the clock of a node jumps'(world) {
+    if (unmovable) return;
+    const { clock } = world.random.pick(world.nodes);
+    for (const seconds of [3_600, 0, -3_600, 0]) {
+      clock.jump(seconds);
+      await sleep(world.random.between(2_000, 4_000));
+    }
   },
 
   async 'thousands connect and are gone'(world) {

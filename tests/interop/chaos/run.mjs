@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { sleep } from '../support/inbox.mjs';
 import { MainApi } from '../support/main_api.mjs';
 import { freePort, Service } from '../support/service.mjs';
+import { unmovable, WallClock } from '../support/wall_clock.mjs';
 import { check, get } from './check.mjs';
 import { FAULTS } from './faults.mjs';
 import { Person } from './person.mjs';
@@ -37,6 +38,8 @@ const say = (line) => console.log(`${((Date.now() - began) / 1000).toFixed(1).pa
 
 console.log(`scripts/chaos --seed ${seed} --seconds ${options.seconds}${options.long ? ' --long' : ''}${options.only ? ` --only '${options.only}'` : ''}`);
 
+if (unmovable) console.log(`skipped: the clock of a node jumps: ${unmovable}`);
+
 const folder = mkdtempSync(join(tmpdir(), 'rented-chaos-'));
 const world = { nodes: [], people: [], violations: [], random, long: options.long };
 let failed = true;
@@ -60,8 +63,10 @@ async function open() {
     const [postgresProxy, redisProxy] = [await Proxy.to(port), await Proxy.to(world.redis.port)];
     const url = new URL(process.env.CHAOS_DATABASE_URL);
     url.port = String(postgresProxy.port);
+    const clock = new WallClock(folder, `clock-${number}`);
     const node = await Service.start({
       env: {
+        ...clock.env,
         DATABASE_URL: url.href,
         REDIS_URL: `redis://127.0.0.1:${redisProxy.port}`,
         MAIN_API_URL: world.mainApi.url,
@@ -69,7 +74,7 @@ async function open() {
         LOG_LEVEL: 'info',
       },
     });
-    world.nodes.push(Object.assign(node, { postgresProxy, redisProxy }));
+    world.nodes.push(Object.assign(node, { postgresProxy, redisProxy, clock }));
   }
   for (let number = 0; number < PEOPLE; number++) {
     const user = world.mainApi.addUser(`Person ${number}`);

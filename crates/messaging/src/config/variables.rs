@@ -370,8 +370,13 @@ pub static VARIABLES: &[Variable] = &[
         "100000",
         "Bytes that one live message or one polling body may have.",
     ),
-    preset(Section::Live, "MAX_CONNECTIONS", "100000", "Live connections in all; 0 is no limit."),
-    preset(Section::Live, "MAX_CONNECTIONS_PER_USER", "20", "Live connections of one user; 0 is no limit."),
+    preset(Section::Live, "MAX_CONNECTIONS", "100000", "Live connections of one node; 0 is no limit."),
+    preset(
+        Section::Live,
+        "MAX_CONNECTIONS_PER_USER",
+        "20",
+        "Live connections of one user on one node, so that many on each of them; 0 is no limit.",
+    ),
     preset(
         Section::Live,
         "MAX_CONNECTIONS_PER_IP",

@@ -387,7 +387,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let health = examples::json(&HealthAnswer { status: "ok", version: env!("CARGO_PKG_VERSION") });
     let is_ready = Operation::new("get_ready", "Operations", "Whether the service can serve")
         .access(Access::Open)
-        .describe("Without the database, and on the way out, it cannot. Without Redis or the main API it can, `degraded`.")
+        .describe("Without the database, and on the way out, it cannot. Without Redis or the main API it can, `degraded`; so where the database can be read but its disk is `full`.")
         .ok(ready_schema(), ready);
     let mut not_ready = json!({
         "description": "`SERVICE_UNAVAILABLE`: the database is away, or the service is on its way out.",
@@ -413,17 +413,18 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
 
 fn ready_schema() -> Value {
     let status = |names: &[&str]| json!({"type": "string", "enum": names});
-    let dependency = || {
-        object([
-            ("status", status(&["up", "down", "unused"])),
-            ("latency_ms", json!({"type": ["number", "null"], "minimum": 0})),
-        ])
+    let dependency = |names: &[&str]| {
+        object([("status", status(names)), ("latency_ms", json!({"type": ["number", "null"], "minimum": 0}))])
     };
     object([
         ("status", status(&["ready", "degraded", "unavailable", "stopping"])),
         (
             "dependencies",
-            object([("database", dependency()), ("redis", dependency()), ("main_api", dependency())]),
+            object([
+                ("database", dependency(&["up", "full", "down"])),
+                ("redis", dependency(&["up", "down", "unused"])),
+                ("main_api", dependency(&["up", "down"])),
+            ]),
         ),
     ])
 }

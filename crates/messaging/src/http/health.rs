@@ -19,14 +19,17 @@ pub(super) async fn get_health(State(state): State<AppState>) -> Response {
     Success::ok(data).with_flat("status", "ok").at(state.clock.now())
 }
 
-/// `GET /ready`: 503 without the database or on the way out; 200 and degraded without the main API or Redis.
+/// `GET /ready`: 503 without the database or on the way out; 200 and degraded without the main API or Redis, or
+/// where the database can be read and has no room.
 pub(super) async fn get_ready(State(state): State<AppState>) -> Response {
     let (database, main_api) = tokio::join!(database(&state), main_api(&state));
     let is_leaving = state.is_leaving.load(Ordering::Relaxed);
     let is_up = |dependency: &Value| dependency["status"] == "up";
+    // A full disk is no reason to refuse those who read.
+    let is_full = database["status"] == "full";
     let redis = redis(&state);
-    let is_whole = is_up(&main_api) && redis["status"] != "down";
-    let (status, code) = match (is_leaving, is_up(&database), is_whole) {
+    let is_whole = !is_full && is_up(&main_api) && redis["status"] != "down";
+    let (status, code) = match (is_leaving, is_full || is_up(&database), is_whole) {
         (true, ..) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
         (_, false, _) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
         (.., false) => ("degraded", StatusCode::OK),
@@ -55,8 +58,15 @@ pub(super) async fn get_ready(State(state): State<AppState>) -> Response {
 
 pub(super) async fn database(state: &AppState) -> Value {
     let began = Instant::now();
-    let answer = tokio::time::timeout(DATABASE_PATIENCE, state.chat.store().ping()).await;
-    dependency(matches!(answer, Ok(Ok(()))), began.elapsed())
+    let store = state.chat.store();
+    let answer = tokio::time::timeout(DATABASE_PATIENCE, store.ping()).await;
+    let mut told = dependency(matches!(answer, Ok(Ok(()))), began.elapsed());
+    if told["status"] == "up"
+        && !matches!(tokio::time::timeout(DATABASE_PATIENCE, store.has_room()).await, Ok(true))
+    {
+        told["status"] = "full".into();
+    }
+    told
 }
 
 /// As of the last sign of life, at most two seconds ago.

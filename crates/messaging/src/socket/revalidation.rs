@@ -33,6 +33,24 @@ pub(super) struct Revalidation {
 struct Due {
     by_time: BTreeMap<(Timestamp, u64), Client<Socket>>,
     times: HashMap<u64, Timestamp>,
+    /// When it was last looked.
+    seen: Option<Timestamp>,
+}
+
+impl Due {
+    /// A clock that was set back takes the times along: they were counted from what it showed before, and a token
+    /// that is no longer valid would otherwise keep its connection for as long as the clock jumped.
+    fn follow(&mut self, now: Timestamp) {
+        let jump = self.seen.replace(now).map_or(Duration::ZERO, |seen| seen.since(now));
+        if jump.is_zero() {
+            return;
+        }
+        for at in self.times.values_mut() {
+            *at = at.minus(jump);
+        }
+        let by_time = std::mem::take(&mut self.by_time);
+        self.by_time = by_time.into_iter().map(|((at, id), client)| ((at.minus(jump), id), client)).collect();
+    }
 }
 
 impl Revalidation {
@@ -63,6 +81,7 @@ impl Revalidation {
     fn take_due(&self, max: usize) -> Vec<Client<Socket>> {
         let now = self.clock.now();
         let mut due = self.due.lock();
+        due.follow(now);
         let mut taken = Vec::new();
         while taken.len() < max
             && due.by_time.first_key_value().is_some_and(|((at, _), _)| *at <= now)

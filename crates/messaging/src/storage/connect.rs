@@ -1,8 +1,9 @@
 //! Opening a database: pools, pragmas, migrations under a lock, and the refusal of a newer schema.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::atomic::Ordering, time::Duration};
 
 use sqlx::{
+    Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -15,6 +16,9 @@ use crate::clock::Clock;
 const MIN_SQLITE_READERS: u32 = 4;
 /// A reader that a rush needed is given back after it.
 const READER_IDLE: Duration = Duration::from_secs(60);
+
+/// More than an ordinary batch needs, in bytes: less may fit where the next message does not.
+const ROOM: usize = 64 * 1024;
 
 static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
 static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -49,6 +53,13 @@ impl std::fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
+/// Whether no transaction is open on an idle connection. When the disk is full SQLite ends a transaction by itself,
+/// the rollback that follows fails for want of one, and sqlx counts it as open for ever: nothing could begin on that
+/// connection again, so it is replaced.
+fn is_usable(connection: &SqliteConnection) -> bool {
+    !connection.is_in_transaction()
+}
+
 impl Store {
     /// Opens the database and brings its schema up to date.
     pub async fn open(options: &StoreOptions, clock: Clock) -> Result<Self, OpenError> {
@@ -63,7 +74,7 @@ impl Store {
         } else {
             Self::connect_postgres(options).await?
         };
-        Ok(Self { database, clock, outbox: None })
+        Ok(Self { database, clock, is_full: Default::default(), outbox: None })
     }
 
     async fn connect_postgres(options: &StoreOptions) -> Result<Database, OpenError> {
@@ -120,6 +131,7 @@ impl Store {
             .acquire_timeout(options.timeout)
             .idle_timeout(None)
             .max_lifetime(None)
+            .before_acquire(|connection, _| Box::pin(async { Ok(is_usable(connection)) }))
             .connect_with(connect.clone())
             .await
             .map_err(|error| OpenError::Unreachable(error.to_string()))?;
@@ -132,6 +144,7 @@ impl Store {
             .acquire_timeout(options.timeout)
             .idle_timeout(READER_IDLE)
             .max_lifetime(None)
+            .before_acquire(|connection, _| Box::pin(async { Ok(is_usable(connection)) }))
             .connect_lazy_with(connect.read_only(true).create_if_missing(false));
         Ok(Database::Sqlite { write, read })
     }
@@ -152,6 +165,44 @@ impl Store {
     pub async fn ping(&self) -> Result<()> {
         on!(self, read, pool => sqlx::query("select 1").execute(pool).await.map(drop))?;
         Ok(())
+    }
+
+    /// Whether there is room for more. Costs nothing while messages are stored; after one found the disk
+    /// full, this asks by writing, so that the return of room is noticed without traffic.
+    pub async fn has_room(&self) -> bool {
+        if !self.is_full.load(Ordering::Relaxed) {
+            return true;
+        }
+        let outcome = async {
+            let statement = "insert into settings (name, value) values ('room', $1) \
+                             on conflict (name) do update set value = excluded.value";
+            for value in [" ".repeat(ROOM), String::new()] {
+                on!(self, write, pool => sqlx::query(statement).bind(value).execute(pool).await.map(drop))?;
+            }
+            Ok(())
+        };
+        let outcome = outcome.await;
+        self.note_room(&outcome);
+        !self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Takes from a write's outcome whether the disk is full. What failed for another reason says nothing.
+    pub(super) fn note_room<T>(&self, outcome: &Result<T>) {
+        let is_full = match outcome {
+            Ok(_) => false,
+            Err(error) if error.is_for_want_of_room() => true,
+            Err(_) => return,
+        };
+        // Read first: the flag is every writer's, and hardly ever changes.
+        if self.is_full.load(Ordering::Relaxed) == is_full {
+            return;
+        }
+        self.is_full.store(is_full, Ordering::Relaxed);
+        if is_full {
+            tracing::error!("the database's disk is full: nothing is stored until there is room again");
+        } else {
+            tracing::info!("the database's disk has room again");
+        }
     }
 
     /// Connections that are in use, and those that are idle.

@@ -34,7 +34,10 @@ mod sqlite;
 pub mod sweeps;
 pub mod webhooks;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 pub use connect::OpenError;
 use pool::TimedPool;
@@ -47,6 +50,8 @@ use crate::{clock::Clock, errors::Error};
 pub struct Store {
     database: Database,
     clock: Clock,
+    /// The last write found no room on the disk.
+    is_full: Arc<AtomicBool>,
     /// Events that are written for the main API; `None` where no webhooks are configured.
     outbox: Option<Arc<webhooks::Outbox>>,
 }
@@ -144,6 +149,14 @@ pub enum StoreError {
     Collision(sqlx::Error),
     /// A statement or row is not what this code expects.
     Defect(sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether it was for want of room on the disk: PostgreSQL's `disk_full`, SQLite's `SQLITE_FULL`.
+    fn is_for_want_of_room(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("53100" | "13"))
+    }
 }
 
 impl std::fmt::Display for StoreError {

@@ -171,6 +171,12 @@ const ATTEMPTS: u32 = 6;
 impl Store {
     /// Writes a batch in one transaction. An error means that nothing of it is stored.
     pub async fn apply(&self, batch: &Batch) -> Result<Applied> {
+        let outcome = self.apply_with_retries(batch).await;
+        self.note_room(&outcome);
+        outcome
+    }
+
+    async fn apply_with_retries(&self, batch: &Batch) -> Result<Applied> {
         // Nearly all messages are new, so the first attempt does not look for earlier ones:
         // the unique index notices, and the second attempt looks.
         let mut look_for_replays = false;
