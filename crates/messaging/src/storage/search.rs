@@ -3,7 +3,7 @@
 //! A chunk is the texts of up to [`CHUNK`] messages of one conversation, one after the other. Chunks are made
 //! in the background ([`Store::index_for_search`]) and cover a conversation from its first message on; what
 //! comes after the last chunk is read message by message. Whoever changes a text drops the chunks from there
-//! on in the same transaction ([`DROP_CHUNKS`]), so that a chunk never says what a message no longer says.
+//! on in the same transaction (`DROP_CHUNKS`), so that a chunk never says what a message no longer says.
 
 use std::cmp::Reverse;
 
