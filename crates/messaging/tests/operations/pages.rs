@@ -21,7 +21,9 @@ on_both_databases!(a_page_is_what_would_be_read_now, a_page_that_did_not_change_
 /// both must agree, long before a page that is kept would be thrown away.
 async fn assert_current(world: &World, conversation: ConversationId, after: &str) {
     for user in [ANNA, BEN] {
-        for window in [Window::Page(0), Window::Page(1), Window::Before(4), Window::After(2), Window::Around(3)] {
+        for window in
+            [Window::Page(0), Window::Page(1), Window::Before(4), Window::After(2), Window::Around(3)]
+        {
             for _ in 0..2 {
                 let mut attempts = 0;
                 while !agrees(world, user, conversation, window).await {
