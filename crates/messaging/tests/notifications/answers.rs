@@ -115,6 +115,7 @@ async fn what_is_read_between_two_tries_is_not_sent_again() {
 async fn a_push_service_that_hangs_holds_nobody_up() {
     let world = sqlite().await;
     let live = world.nodes.connect(0, BEN).await;
+    let began = std::time::Instant::now();
     world.fcm.answer_all(Reply::Hang);
     // More than there are places to send at once.
     for user in 100..150 {
@@ -128,5 +129,8 @@ async fn a_push_service_that_hangs_holds_nobody_up() {
     live.wait_for_words("message 29").await;
     let expected: Vec<_> = (0..30).map(|place| format!("message {place}")).collect();
     assert_eq!(live.words(), expected);
-    assert!(world.fcm.sends().len() <= 32, "{}", world.fcm.sends().len());
+    // Those that hang are given up after ten seconds and make room for as many.
+    let rounds = 1 + usize::try_from(began.elapsed().as_secs() / 10).unwrap();
+    let sends = world.fcm.sends().len();
+    assert!(sends <= 32 * rounds, "{sends} in {rounds} rounds");
 }
