@@ -118,18 +118,21 @@ async fn history_comes_in_whole_although_the_import_was_killed(database: TestDat
     for pause in [40, 90, 160, 260, 380] {
         let mut child = moving.command().spawn().unwrap();
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        if child.try_wait().unwrap().is_none() {
-            // As kill -9.
-            child.kill().unwrap();
-            killed += 1;
+        if child.try_wait().unwrap().is_some() {
+            break;
         }
+        // As kill -9.
+        child.kill().unwrap();
+        killed += 1;
         child.wait().unwrap();
     }
     assert!(killed > 0, "the import was too quick to be killed");
     let output = moving.run();
     let report = text(&output);
     assert!(output.status.success() && report.contains("Both sides agree."), "{report}");
-    assert!(report.contains("messages       [") && report.contains("100 %"), "progress: {report}");
+    // A quick machine may have been done before the last kill.
+    let has_progress = report.contains("messages       [") && report.contains("100 %");
+    assert!(has_progress || told(&report, "new messages") == 0, "progress: {report}");
     assert_eq!((told(&report, "conversations there"), told(&report, "conversations here")), (211, 200));
     assert_eq!(told(&report, "messages here and there"), 6000);
     assert_eq!(told(&report, "left out, not two users"), 1);
