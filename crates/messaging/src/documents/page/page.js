@@ -1,7 +1,7 @@
 // Shows /openapi.json and /asyncapi.json. What is said is in them; here is only how it looks.
 // Text from the documents enters as text nodes, never as markup.
 
-const METHODS = ["get", "post", "put", "delete"];
+const METHODS = ["get", "post", "put", "patch", "delete"];
 const DIALECTS = [["plain", "Plain WebSocket"], ["socketIo", "Socket.IO"]];
 
 start();
