@@ -84,6 +84,8 @@ impl Nodes {
             ("RATE_LIMIT_TYPING".to_owned(), "0".to_owned()),
         ]);
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        // An empty one takes the variable away.
+        all.retain(|_, value| !value.is_empty());
         let questions = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
         let asked = std::sync::Arc::clone(&questions);
         let answer = move |headers: HeaderMap| {

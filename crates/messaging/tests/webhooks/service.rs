@@ -31,9 +31,8 @@ pub(crate) async fn start(
         ("WEBHOOK_TIMEOUT", "2000"),
         ("SERVICE_API_KEY", SERVICE_KEY),
     ];
-    // An empty one takes the variable away.
-    all.retain(|(name, _)| variables.iter().all(|(other, _)| other != name));
-    all.extend(variables.iter().filter(|(_, value)| !value.is_empty()));
+    // The last one of a name holds.
+    all.extend(variables);
     let mut nodes = Nodes::new(database, None, &all).await;
     nodes.start_node().await;
     nodes
