@@ -275,11 +275,11 @@ impl Engine {
         let mut to_push: Vec<(FactsRow, i64)> = Vec::new();
         for row in facts {
             let key = (row.user_id, row.conversation_id);
-            let committed_at = committed_at.get(&key).copied().flatten();
             match rule::decide(&self.subject(&row, now), &self.times, now) {
                 Verdict::Push(seq) => to_push.push((row, seq)),
                 Verdict::Wait(rest) => {
-                    let later = Later::Look { committed_at };
+                    // Put off on purpose: how long that was says nothing of the push service.
+                    let later = Later::Look { committed_at: None };
                     self.pending.lock().put(key, Instant::now() + rest, later);
                 }
                 Verdict::Not(Reason::OnScreen) => self.note_seen(&row),
