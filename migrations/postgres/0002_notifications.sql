@@ -21,7 +21,7 @@ with (fillfactor = 70);
 -- Only claims that are under way, or were left by a node that died.
 create index idx_marks_claimed on notification_marks (claimed_at) where claimed_at is not null;
 
--- One row: up to which message the sweeper has looked, and which node looks.
+-- Up to which message a sweeper has looked, and which node looks: a row for pushes and one for mail.
 create table notification_sweeps (
     name varchar(20) primary key,
     message_id bigint not null,

@@ -32,11 +32,3 @@ create table emails (
     next_attempt_at timestamptz not null
 );
 create index idx_emails_next on emails (next_attempt_at);
-
--- The sweep's place in the messages, and which node sweeps.
-create table email_sweep (
-    id integer primary key,
-    message_id bigint not null,
-    swept_by varchar(36) not null,
-    leased_until timestamptz not null
-);

@@ -32,11 +32,3 @@ create table emails (
     next_attempt_at integer not null
 );
 create index idx_emails_next on emails (next_attempt_at);
-
--- The sweep's place in the messages, and which node sweeps.
-create table email_sweep (
-    id integer primary key,
-    message_id integer not null,
-    swept_by text not null,
-    leased_until integer not null
-);

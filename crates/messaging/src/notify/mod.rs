@@ -45,7 +45,7 @@ use crate::{
     identity::Directory,
     ids::{ConversationId, UserId},
     shared::Redis,
-    storage::Store,
+    storage::{Store, sweeps::Sweep},
 };
 
 /// Words that may wait for the engine; those past it are lost, and the sweeper finds what they were about.
@@ -109,7 +109,7 @@ impl Notifier {
         if !config.is_on() {
             return Ok(None);
         }
-        parts.store.begin_sweeping().await.map_err(io::Error::other)?;
+        parts.store.begin_sweep(Sweep::Push).await.map_err(io::Error::other)?;
         let lanes: Arc<[Lane]> = providers(config, &parts)
             .await?
             .into_iter()

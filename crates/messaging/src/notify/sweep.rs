@@ -12,6 +12,7 @@ use super::{
     engine::{Engine, LAPSE, Result},
     pending::Key,
 };
+use crate::storage::sweeps::Sweep;
 
 /// Messages looked at in one query.
 const MESSAGES: i64 = 1000;
@@ -49,16 +50,16 @@ impl Engine {
         let now = self.clock.now();
         let lapsed = self.store.lapsed_claims(now.minus(LAPSE), CLAIMS).await?;
         self.look_at(&lapsed, "claims that lapsed are taken up").await?;
-        let Some(mut place) = self.store.lease_sweep(node, LEASE).await? else { return Ok(()) };
+        let Some(mut place) = self.store.lease_sweep(Sweep::Push, node, LEASE).await? else { return Ok(()) };
         loop {
             let swept =
                 self.store.sweep_messages(place, now.minus(MAX_AGE), now.minus(grace), MESSAGES).await?;
             self.look_at(&swept.found, "messages that nobody was pushed are found").await?;
             if swept.up_to > place {
-                self.store.advance_sweep(node, swept.up_to).await?;
+                self.store.advance_sweep(Sweep::Push, node, swept.up_to).await?;
                 place = swept.up_to;
             }
-            if swept.is_done || self.store.lease_sweep(node, LEASE).await?.is_none() {
+            if swept.is_done || self.store.lease_sweep(Sweep::Push, node, LEASE).await?.is_none() {
                 return Ok(());
             }
         }

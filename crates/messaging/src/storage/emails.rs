@@ -1,6 +1,6 @@
 //! E-mail about unread messages: whom to mail about what, and the mails that wait. Addresses: `contacts`.
 //!
-//! Nothing is written when a message is sent: a sweep walks the messages by id and compares with what
+//! Nothing is written when a message is sent: a sweep ([`super::sweeps`]) walks the messages by id and compares with what
 //! participants have read and with what was mailed before. A claim (a mark for each conversation, one
 //! waiting mail a person) is one transaction, so two nodes never make two mails of the same messages.
 //! When to sweep and how to send is in `notify::email`.
@@ -103,52 +103,6 @@ macro_rules! is_wanted {
 }
 
 impl Store {
-    /// Sets the sweep's place behind the newest message, if no node ever swept: what was written before
-    /// anybody thought of mail is not mailed about.
-    pub async fn begin_sweep(&self, node: &str) -> Result<()> {
-        let now = self.clock.now();
-        on!(self, write, pool => sqlx::query(
-            "insert into email_sweep (id, message_id, swept_by, leased_until)
-             select 1, coalesce(max(id), 0), $1, $2 from messages where true
-             on conflict (id) do nothing",
-        )
-        .bind(node)
-        .bind(now)
-        .execute(pool)
-        .await
-        .map(drop)?);
-        Ok(())
-    }
-
-    /// Makes `node` the one that sweeps until `leased_until`, unless another is. Answers after which
-    /// message to go on.
-    pub async fn lease_email_sweep(&self, node: &str, leased_until: Timestamp) -> Result<Option<i64>> {
-        let now = self.clock.now();
-        Ok(on!(self, write, pool => sqlx::query_scalar(
-            "update email_sweep set swept_by = $1, leased_until = $2
-             where id = 1 and (swept_by = $1 or leased_until <= $3) returning message_id",
-        )
-        .bind(node)
-        .bind(leased_until)
-        .bind(now)
-        .fetch_optional(pool)
-        .await?))
-    }
-
-    /// Gives the sweep up before its lease is over, for another node to go on at once.
-    pub async fn release_sweep(&self, node: &str) -> Result<()> {
-        let now = self.clock.now();
-        on!(self, write, pool => sqlx::query(
-            "update email_sweep set leased_until = $2 where id = 1 and swept_by = $1",
-        )
-        .bind(node)
-        .bind(now)
-        .execute(pool)
-        .await
-        .map(drop)?);
-        Ok(())
-    }
-
     /// The next messages after one, at most `limit`: where they end, and which of them are not sent at
     /// `until` or before, and not at `settled` or before.
     ///
@@ -275,19 +229,6 @@ impl Store {
             }
             people
         }))
-    }
-
-    /// Moves the sweep's place on, if `node` still sweeps; it never goes back.
-    pub async fn move_sweep(&self, node: &str, place: i64) -> Result<()> {
-        on!(self, write, pool => sqlx::query(
-            "update email_sweep set message_id = $1 where id = 1 and swept_by = $2 and message_id < $1",
-        )
-        .bind(place)
-        .bind(node)
-        .execute(pool)
-        .await
-        .map(drop)?);
-        Ok(())
     }
 
     /// Takes waiting mails whose time has come, at most `limit`, until `leased_until`: a node that has

@@ -175,35 +175,25 @@ impl Store {
         after: i64,
         limit: i64,
     ) -> Result<Vec<MessageRow>> {
+        macro_rules! read {
+            ($pool:expr, $dialect:ident) => {
+                sqlx::query_as(select_any_messages!(
+                    $dialect,
+                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
+                     order by m.seq limit $5"
+                ))
+                .bind(conversation)
+                .bind(after)
+                .bind(cleared_seq)
+                .bind(user)
+                .bind(limit)
+                .fetch_all($pool)
+                .await?
+            };
+        }
         Ok(match &self.database {
-            Database::Postgres { read, .. } => {
-                sqlx::query_as(select_any_messages!(
-                    postgres,
-                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
-                     order by m.seq limit $5"
-                ))
-                .bind(conversation)
-                .bind(after)
-                .bind(cleared_seq)
-                .bind(user)
-                .bind(limit)
-                .fetch_all(read)
-                .await?
-            }
-            Database::Sqlite { read, .. } => {
-                sqlx::query_as(select_any_messages!(
-                    sqlite,
-                    "where m.conversation_id = $1 and m.seq > $2 and (m.seq > $3 or m.sender_id = $4)
-                     order by m.seq limit $5"
-                ))
-                .bind(conversation)
-                .bind(after)
-                .bind(cleared_seq)
-                .bind(user)
-                .bind(limit)
-                .fetch_all(read)
-                .await?
-            }
+            Database::Postgres { read, .. } => read!(read, postgres),
+            Database::Sqlite { read, .. } => read!(read, sqlite),
         })
     }
 

@@ -21,6 +21,7 @@ pub mod import;
 pub mod jobs;
 pub mod log;
 pub mod messages;
+mod missed_pushes;
 pub mod notifications;
 mod pool;
 mod postgres;

@@ -1,57 +1,52 @@
-//! What the sweeper asks: which messages nobody was pushed though their time is over.
-//!
-//! It walks the messages by id from a durable place, each once, so that what it costs depends on what
-//! was sent lately and not on how much is unread. Pushes that were claimed and never settled are found
-//! by an index that has only those.
+//! Places of those who walk the messages by id, and which node walks: one at a time, by a lease.
 
 use std::time::Duration;
 
-use super::{Database, Result, Store, on};
-use crate::{
-    clock::Timestamp,
-    ids::{ConversationId, UserId},
-};
+use super::{Result, Store, on};
 
-/// The row of the sweeper for pushes.
-const NAME: &str = "push";
+/// Who walks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// Looks for pushes that were missed.
+    Push,
+    /// Looks for messages to mail about.
+    Email,
+}
 
-/// A stretch of messages that were looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Swept {
-    /// Who may have to be pushed of what.
-    pub found: Vec<(UserId, ConversationId)>,
-    /// Up to which message; the place to go on from.
-    pub up_to: i64,
-    /// There was nothing to look at but what is too young.
-    pub is_done: bool,
+impl Sweep {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Email => "email",
+        }
+    }
 }
 
 impl Store {
-    /// Makes the sweeper's place if there is none: what was sent before pushes were switched on for the
-    /// first time is not pushed.
-    pub async fn begin_sweeping(&self) -> Result<()> {
+    /// Sets the place behind the newest message if there is none yet: what was sent before this was switched on
+    /// for the first time is nobody's news.
+    pub async fn begin_sweep(&self, sweep: Sweep) -> Result<()> {
         on!(self, write, pool => sqlx::query(
             "insert into notification_sweeps (name, message_id)
              select cast($1 as varchar(20)), coalesce(max(id), 0) from messages where true
              on conflict (name) do nothing",
         )
-        .bind(NAME)
+        .bind(sweep.name())
         .execute(pool)
         .await
         .map(drop)?);
         Ok(())
     }
 
-    /// Takes or renews the sweeper's lease for a node. Answers the place to go on from; `None` while
-    /// another node sweeps.
-    pub async fn lease_sweep(&self, node: i64, lease: Duration) -> Result<Option<i64>> {
+    /// Takes or renews the lease for a node. Answers the place to go on from; `None` while another node has it.
+    pub async fn lease_sweep(&self, sweep: Sweep, node: i64, lease: Duration) -> Result<Option<i64>> {
         let now = self.clock.now();
         Ok(on!(self, write, pool => sqlx::query_scalar(
             "update notification_sweeps set leased_by = $2, leased_until = $3
-             where name = $1 and (leased_by = $2 or leased_until is null or leased_until < $4)
+             where name = $1 and (leased_by = $2 or leased_until is null or leased_until <= $4)
              returning message_id",
         )
-        .bind(NAME)
+        .bind(sweep.name())
         .bind(node)
         .bind(now.plus(lease))
         .bind(now)
@@ -59,100 +54,32 @@ impl Store {
         .await?))
     }
 
-    /// Notes that everything up to a message was looked at.
-    pub async fn advance_sweep(&self, node: i64, message_id: i64) -> Result<()> {
+    /// Gives the lease up before it is over, for another node to go on at once.
+    pub async fn release_sweep(&self, sweep: Sweep, node: i64) -> Result<()> {
         on!(self, write, pool => sqlx::query(
-            "update notification_sweeps set message_id = $3
-             where name = $1 and leased_by = $2 and message_id < $3",
+            "update notification_sweeps set leased_until = null where name = $1 and leased_by = $2",
         )
-        .bind(NAME)
+        .bind(sweep.name())
         .bind(node)
-        .bind(message_id)
         .execute(pool)
         .await
         .map(drop)?);
         Ok(())
     }
 
-    /// Looks at up to `limit` messages after `after` that were sent before `until`. Unread ones sent
-    /// after `since` of which nothing was pushed to somebody who has a device are found.
-    pub async fn sweep_messages(
-        &self,
-        after: i64,
-        since: Timestamp,
-        until: Timestamp,
-        limit: i64,
-    ) -> Result<Swept> {
-        // Ids are given out before the commit: one that is younger than `until` may have older ones
-        // beyond it, so the walk ends before the first young one.
-        let (up_to, looked): (Option<i64>, i64) = on!(self, read, pool => sqlx::query_as(
-            "with looked as (select id, created_at from messages where id > $1 order by id limit $3)
-             select max(id), count(*) from looked
-             where id < coalesce((select min(id) from looked where created_at > $2), 9223372036854775807)",
+    /// Notes that everything up to a message was looked at, if the lease is still this node's; the place never
+    /// goes back.
+    pub async fn advance_sweep(&self, sweep: Sweep, node: i64, message_id: i64) -> Result<()> {
+        on!(self, write, pool => sqlx::query(
+            "update notification_sweeps set message_id = $3
+             where name = $1 and leased_by = $2 and message_id < $3",
         )
-        .bind(after)
-        .bind(until)
-        .bind(limit)
-        .fetch_one(pool)
-        .await?);
-        let Some(up_to) = up_to else { return Ok(Swept { found: Vec::new(), up_to: after, is_done: true }) };
-        macro_rules! find {
-            ($recipient:literal) => {
-                concat!(
-                    "select distinct p.user_id, p.conversation_id from messages m ",
-                    $recipient,
-                    " left join notification_marks k
-                          on k.user_id = p.user_id and k.conversation_id = p.conversation_id
-                      where m.id > $1 and m.id <= $2 and m.created_at > $3
-                          and not m.is_read and m.deleted_at is null
-                          and m.seq > p.read_seq and m.seq > p.cleared_seq
-                          and coalesce(k.pushed_seq, 0) < m.seq
-                          and exists (select 1 from devices d where d.user_id = p.user_id)"
-                )
-            };
-        }
-        let found = match &self.database {
-            // One look into the index for each message: left to itself the planner reads through all
-            // participants that there are.
-            Database::Postgres { read, .. } => {
-                sqlx::query_as(find!(
-                    "cross join lateral (select * from conversation_participants q
-                         where q.conversation_id = m.conversation_id and q.user_id <> m.sender_id limit 1) p"
-                ))
-                .bind(after)
-                .bind(up_to)
-                .bind(since)
-                .fetch_all(read)
-                .await?
-            }
-            Database::Sqlite { read, .. } => {
-                sqlx::query_as(find!(
-                    "join conversation_participants p
-                         on p.conversation_id = m.conversation_id and p.user_id <> m.sender_id"
-                ))
-                .bind(after)
-                .bind(up_to)
-                .bind(since)
-                .fetch_all(read)
-                .await?
-            }
-        };
-        Ok(Swept { found, up_to, is_done: looked < limit })
-    }
-
-    /// Pushes that were claimed before `before` and never settled.
-    pub async fn lapsed_claims(
-        &self,
-        before: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<(UserId, ConversationId)>> {
-        Ok(on!(self, read, pool => sqlx::query_as(
-            "select user_id, conversation_id from notification_marks
-             where claimed_at is not null and claimed_at <= $1 order by claimed_at limit $2",
-        )
-        .bind(before)
-        .bind(limit)
-        .fetch_all(pool)
-        .await?))
+        .bind(sweep.name())
+        .bind(node)
+        .bind(message_id)
+        .execute(pool)
+        .await
+        .map(drop)?);
+        Ok(())
     }
 }

@@ -29,6 +29,5 @@ mod counts;
 mod crash;
 mod fcm;
 mod several;
-mod speed;
 mod who;
 mod world;

@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     config::{self, ConfigError},
     identity::Directory,
-    storage::{Store, StoreError},
+    storage::{Store, StoreError, sweeps::Sweep},
 };
 
 /// Between two looks for something to do: a thirtieth of the delay, within these.
@@ -70,7 +70,7 @@ struct Inner {
     directory: Directory,
     clock: Clock,
     /// What this process calls itself in claims.
-    node: String,
+    node: i64,
     delay: Duration,
     interval: Duration,
     from: Mailbox,
@@ -99,7 +99,7 @@ impl Emails {
             store,
             directory,
             clock,
-            node: uuid::Uuid::new_v4().to_string(),
+            node: rand::random(),
             delay: config.delay,
             interval: (config.delay / 30).clamp(INTERVAL_MIN, INTERVAL_MAX),
             from: config.from.clone(),
@@ -111,7 +111,7 @@ impl Emails {
             smtp_timeout: config.timeout,
             claimed: Notify::new(),
         });
-        inner.store.begin_sweep(&inner.node).await?;
+        inner.store.begin_sweep(Sweep::Email).await?;
         let (stopping, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(sweep::run(Arc::clone(&inner), stopped.clone()));

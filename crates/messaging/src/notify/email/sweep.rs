@@ -14,6 +14,7 @@ use crate::{
     storage::{
         StoreError,
         emails::{Candidate, Due},
+        sweeps::Sweep,
     },
 };
 
@@ -42,7 +43,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut stopping: watch::Receiver<bool>) 
             tracing::warn!(%error, "unread messages could not be looked through; they will be");
         }
     }
-    if let Err(error) = inner.store.release_sweep(&inner.node).await {
+    if let Err(error) = inner.store.release_sweep(Sweep::Email, inner.node).await {
         tracing::debug!(%error, "another node takes over when the lease is over");
     }
 }
@@ -53,7 +54,7 @@ async fn sweep(inner: &Inner) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let now = inner.clock.now();
-        let Some(mut place) = store.lease_email_sweep(node, now.plus(lease)).await? else { return Ok(()) };
+        let Some(mut place) = store.lease_sweep(Sweep::Email, *node, lease).await? else { return Ok(()) };
         let from = after.unwrap_or(place).max(place);
         let until = now.minus(inner.delay);
         let settled = until.min(now.minus(SETTLED_AFTER));
@@ -88,6 +89,6 @@ async fn claim(inner: &Inner, place: i64, candidates: &[Candidate]) -> Result<u6
         let about: Vec<_> = some.iter().flat_map(|(_, about)| about.iter().copied()).collect();
         claimed += inner.store.claim_emails(&about, &names).await?;
     }
-    inner.store.move_sweep(&inner.node, place).await?;
+    inner.store.advance_sweep(Sweep::Email, inner.node, place).await?;
     Ok(claimed)
 }
